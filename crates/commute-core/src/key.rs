@@ -172,7 +172,7 @@ mod tests {
         assert_eq!("n".lane().to_string(), GOLDEN[1]);
         assert_eq!(("account", 7_u32).lane().to_string(), GOLDEN[2]);
     }
-    const GOLDEN: [&str; 3] = ["", "", ""];
+    const GOLDEN: [&str; 3] = ["ffd201c0890b7d76", "b40d206aaa7fd75f", "eaadb798e655309a"];
 
     #[test]
     fn parts_do_not_run_into_each_other() {

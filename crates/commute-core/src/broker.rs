@@ -1,0 +1,81 @@
+//! The broker: what every backend promises.
+//!
+//! ```text
+//!            publish ─► [ topic: 0 1 2 3 4 5 … ] ─► receive (under credit) ─► Delivery
+//!                                                                              │
+//!   forgotten ◄── Ack (may publish, atomically where Capabilities say so)  ◄───┤
+//!   stays in flight, attempt and time remembered ◄── Defer                 ◄───┤ settle
+//!   set aside in order, with its lanes ◄── Park                            ◄───┤
+//!   delivered again, attempt not counted ◄── Return, or the lease runs out ◄───┘
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::capabilities::Capabilities;
+use crate::clock::Timestamp;
+use crate::envelope::Envelope;
+use crate::error::Result;
+use crate::subscription::{Subscription, SubscriptionSpec};
+use crate::topic::Topic;
+
+/// A future that can be sent between threads, boxed so that brokers can be chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One connection to a backend.
+///
+/// Dropping any returned future leaves the broker usable; a publish whose future is dropped may still happen.
+pub trait Broker: Send + Sync + 'static {
+    /// The driver's name, as in `Driver::name`.
+    fn driver(&self) -> &'static str;
+
+    /// Where it is connected to, without secrets.
+    fn address(&self) -> &str;
+
+    /// What this server gives.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Makes envelopes durable, in order, and returns a receipt for each.
+    ///
+    /// The order of effects of two calls is the order in which their futures were first polled. An id that the topic
+    /// has seen within [`Capabilities::dedup_window`] is acknowledged and not stored again. Waits while too much is in
+    /// flight.
+    ///
+    /// # Errors
+    /// `PayloadTooLarge`: nothing of the batch was stored. Any other: it is unknown which of the batch were stored;
+    /// publishing them again with the same ids is safe.
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>>;
+
+    /// Opens a durable subscription, creating it at the beginning of the topic if it does not exist.
+    ///
+    /// # Errors
+    /// When the backend cannot, with the reason.
+    fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>>;
+
+    /// Makes everything accepted so far durable and ends the connection. Idempotent.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// An envelope with its destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where to.
+    pub topic: Topic,
+    /// What.
+    pub envelope: Envelope,
+    /// Do not deliver before this time.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Proof that an envelope is durable, in the sense of the backend's `Capabilities::durable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where it stands in its topic.
+    pub position: u64,
+    /// The topic had it already; nothing was stored.
+    pub duplicate: bool,
+}
+
+/// A broker that can be shared.
+pub type SharedBroker = Arc<dyn Broker>;

@@ -1,0 +1,106 @@
+//! Drivers: how a backend describes itself to whoever turns a URL into a broker.
+
+use std::collections::BTreeMap;
+
+use crate::broker::{BoxFuture, SharedBroker};
+use crate::error::{Code, Error, Result};
+
+/// A backend's description of itself. Each backend exports one as a constant; there is no global registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Driver {
+    /// The backend's name.
+    pub name: &'static str,
+    /// The URL schemes it answers to.
+    pub schemes: &'static [&'static str],
+    /// Connects. Creates what is missing; fails without leaving anything half done.
+    pub connect: fn(Address) -> BoxFuture<'static, Result<SharedBroker>>,
+}
+
+/// A broker URL, taken apart: `scheme:rest?name=value&…`.
+///
+/// Its `Debug` shows the scheme only, because the rest may carry a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Before the first colon, lower case.
+    pub scheme: String,
+    /// Behind the colon, without leading slashes and without the options.
+    pub rest: String,
+    /// The whole URL, for drivers whose client parses it itself.
+    pub url: String,
+    /// The options behind the question mark.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Address {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    /// [`Code::UnknownScheme`] when there is no scheme.
+    pub fn parse(url: &str) -> Result<Self> {
+        let Some((scheme, rest)) = url.split_once(':') else {
+            let detail = "a broker URL begins with a scheme, as in embedded:data or amqp://host".to_owned();
+            return Err(Error::new(Code::UnknownScheme, detail));
+        };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let options = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Ok(Address {
+            scheme: scheme.to_ascii_lowercase(),
+            rest: rest.strip_prefix("//").unwrap_or(rest).to_owned(),
+            url: url.to_owned(),
+            options,
+        })
+    }
+
+    /// Takes an option out, parsed.
+    ///
+    /// # Errors
+    /// [`Code::InvalidOption`] when its value does not parse.
+    pub fn take<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>> {
+        let Some(text) = self.options.remove(name) else { return Ok(None) };
+        let value = text.parse().map_err(|_| {
+            Error::new(Code::InvalidOption, format!("option {name:?} of the broker URL cannot be {text:?}"))
+        })?;
+        Ok(Some(value))
+    }
+
+    /// Refuses options that nobody took.
+    ///
+    /// # Errors
+    /// [`Code::InvalidOption`], naming the first one and what is known.
+    pub fn finish(&self, known: &[&str]) -> Result<()> {
+        match self.options.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                Code::InvalidOption,
+                format!("{} URLs have no option {name:?}; known: {}", self.scheme, known.join(", ")),
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Address({}:…)", self.scheme)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_unknown_options_are_named() {
+        let mut address = Address::parse("embedded://var/data?max_bytes=10&speed=fast").unwrap();
+        assert_eq!((address.scheme.as_str(), address.rest.as_str()), ("embedded", "var/data"));
+        assert_eq!(address.take::<u64>("max_bytes").unwrap(), Some(10));
+        let error = address.finish(&["max_bytes"]).unwrap_err();
+        assert!(error.detail().contains("speed") && error.detail().contains("max_bytes"), "{error}");
+        assert!(Address::parse("embedded:/var?x=a").unwrap().take::<u64>("x").is_err());
+        assert_eq!(Address::parse("data").unwrap_err().code(), Code::UnknownScheme);
+    }
+}

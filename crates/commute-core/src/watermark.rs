@@ -1,0 +1,1 @@
+//! Watermarks: which prefix of positions is complete.
