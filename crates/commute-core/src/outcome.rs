@@ -109,6 +109,11 @@ pub trait IntoOutcome: Send + 'static {
     /// The types that it can emit.
     fn emits(types: &mut Vec<&'static str>);
 
+    /// Whether it may leave work to a store, which the app must then have.
+    fn transacts() -> bool {
+        false
+    }
+
     /// Turns it into what is left to do.
     ///
     /// # Errors
@@ -133,6 +138,10 @@ impl<A: Answer> IntoOutcome for A {
 impl<O: IntoOutcome, E: Into<HandlerError> + Send + 'static> IntoOutcome for Result<O, E> {
     fn emits(types: &mut Vec<&'static str>) {
         O::emits(types);
+    }
+
+    fn transacts() -> bool {
+        O::transacts()
     }
 
     fn into_outcome(self) -> Result<Outcome, HandlerError> {
