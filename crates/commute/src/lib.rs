@@ -1,1 +1,49 @@
-//! Not started.
+//! commute: events that commute run in parallel, events that do not keep their order, every event takes effect once.
+//!
+//! Begin with [`App`], [`handler()`] and [`connect`]; the [`prelude`] has what most services need.
+
+// The rooms of an event's journey, in its order.
+mod app;
+mod consumer;
+mod contract;
+mod drivers;
+mod engine;
+mod handler;
+pub mod middleware;
+mod outcome;
+mod parking;
+mod plan;
+mod publish;
+mod relay;
+mod retry;
+mod running;
+mod settle;
+mod shutdown;
+mod stats;
+mod timer;
+mod trace;
+mod worker;
+
+pub mod prelude;
+
+pub use app::App;
+pub use commute_core::{
+    Access, Answer, Capabilities, Clock, Code, Context, DeadLetter, Envelope, Error, Event, EventId, Footprint,
+    FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Meta, Needs, Outcome,
+    Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
+};
+#[cfg(feature = "macros")]
+pub use commute_macros::{Event, Events};
+pub use contract::{Contract, HandlerContract, SubscriptionContract};
+pub use drivers::connect;
+pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
+pub use publish::{Message, Publisher};
+pub use retry::{Backoff, Exhausted, OnFailure};
+pub use running::{Left, Running};
+pub use stats::{Stats, SubscriptionStats};
+
+/// For code that the derive macros write.
+#[doc(hidden)]
+pub mod __private {
+    pub use commute_core::*;
+}

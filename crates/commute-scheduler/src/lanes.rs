@@ -1,0 +1,200 @@
+//! Lanes: one queue per resource. Whoever shares the head shares it; the others wait in order.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use commute_core::{Lane, Mode};
+use hashbrown::HashMap;
+
+/// No node.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A lane is a hash already, so hashing it again is wasted.
+#[derive(Default, Clone)]
+pub(crate) struct LaneHasher(u64);
+
+impl Hasher for LaneHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    fn write_u64(&mut self, lane: u64) {
+        self.0 = lane;
+    }
+}
+
+/// A map keyed by lanes.
+pub(crate) type LaneMap<T> = HashMap<Lane, T, BuildHasherDefault<LaneHasher>>;
+
+/// One access of one event: it holds its lane, or waits in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    pub(crate) event: u32,
+    pub(crate) queue: u32,
+    pub(crate) mode: Mode,
+    pub(crate) holds: bool,
+    next_in_lane: u32,
+    pub(crate) next_of_event: u32,
+}
+
+/// The queue of one resource.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) lane: Lane,
+    pub(crate) holders: u32,
+    /// Of all holders; means nothing when there is none.
+    mode: Mode,
+    head: u32,
+    tail: u32,
+    pub(crate) waiting: u32,
+}
+
+/// All lanes that somebody stands in. A lane that nobody stands in takes no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    table: LaneMap<u32>,
+    queues: Vec<Queue>,
+    free_queues: Vec<u32>,
+    nodes: Vec<Node>,
+    free_nodes: Vec<u32>,
+}
+
+impl Lanes {
+    /// Puts an event into a lane, in front of its other nodes; answers the node.
+    ///
+    /// It holds the lane at once if nobody waits and all holders share it. That is exact: whoever waits at the head
+    /// conflicts with the holders, so a newcomer that shares with the holders conflicts with the head.
+    pub(crate) fn enter(&mut self, lane: Lane, mode: Mode, event: u32, next_of_event: u32) -> u32 {
+        let queue = self.queue_of(lane);
+        let entry = &mut self.queues[queue as usize];
+        let holds = entry.waiting == 0 && (entry.holders == 0 || !entry.mode.conflicts_with(mode));
+        let node = Node { event, queue, mode, holds, next_in_lane: NONE, next_of_event };
+        let index = match self.free_nodes.pop() {
+            Some(index) => {
+                self.nodes[index as usize] = node;
+                index
+            }
+            None => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
+            }
+        };
+        let entry = &mut self.queues[queue as usize];
+        if holds {
+            (entry.holders, entry.mode) = (entry.holders + 1, mode);
+        } else {
+            entry.waiting += 1;
+            let before = std::mem::replace(&mut entry.tail, index);
+            match before {
+                NONE => entry.head = index,
+                before => self.nodes[before as usize].next_in_lane = index,
+            }
+        }
+        index
+    }
+
+    /// Takes a holding node out of its lane and appends to `granted` the events that got hold of the lane by it.
+    pub(crate) fn release(&mut self, node: u32, granted: &mut Vec<u32>) {
+        let queue = self.nodes[node as usize].queue;
+        self.free_nodes.push(node);
+        self.queues[queue as usize].holders -= 1;
+        self.grant(queue, granted);
+    }
+
+    /// Takes a waiting node out of its lane. O(waiting).
+    pub(crate) fn leave(&mut self, node: u32, granted: &mut Vec<u32>) {
+        let queue = self.nodes[node as usize].queue;
+        let (mut before, mut at) = (NONE, self.queues[queue as usize].head);
+        while at != node {
+            if at == NONE {
+                return;
+            }
+            (before, at) = (at, self.nodes[at as usize].next_in_lane);
+        }
+        let after = self.nodes[node as usize].next_in_lane;
+        let entry = &mut self.queues[queue as usize];
+        entry.waiting -= 1;
+        if entry.tail == node {
+            entry.tail = before;
+        }
+        match before {
+            NONE => entry.head = after,
+            before => self.nodes[before as usize].next_in_lane = after,
+        }
+        self.free_nodes.push(node);
+        self.grant(queue, granted);
+    }
+
+    /// Lets the head of the queue hold the lane as far as it can be shared, and forgets the lane when nobody is left.
+    fn grant(&mut self, queue: u32, granted: &mut Vec<u32>) {
+        let entry = &mut self.queues[queue as usize];
+        while entry.head != NONE {
+            let node = &mut self.nodes[entry.head as usize];
+            if entry.holders > 0 && entry.mode.conflicts_with(node.mode) {
+                return;
+            }
+            node.holds = true;
+            (entry.holders, entry.mode) = (entry.holders + 1, node.mode);
+            entry.waiting -= 1;
+            entry.head = std::mem::replace(&mut node.next_in_lane, NONE);
+            granted.push(node.event);
+        }
+        entry.tail = NONE;
+        if entry.holders == 0 {
+            self.table.remove(&entry.lane);
+            self.free_queues.push(queue);
+        }
+    }
+
+    fn queue_of(&mut self, lane: Lane) -> u32 {
+        let (queues, free) = (&mut self.queues, &mut self.free_queues);
+        *self.table.entry(lane).or_insert_with(|| {
+            let queue = Queue { lane, holders: 0, mode: Mode::Exclusive, head: NONE, tail: NONE, waiting: 0 };
+            match free.pop() {
+                Some(index) => {
+                    queues[index as usize] = queue;
+                    index
+                }
+                None => {
+                    queues.push(queue);
+                    (queues.len() - 1) as u32
+                }
+            }
+        })
+    }
+
+    pub(crate) fn node(&self, node: u32) -> &Node {
+        &self.nodes[node as usize]
+    }
+
+    pub(crate) fn lane_of(&self, node: u32) -> Lane {
+        self.queues[self.nodes[node as usize].queue as usize].lane
+    }
+
+    /// The events that wait in the lane of a node behind it and conflict with it.
+    pub(crate) fn behind(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        let node_ref = self.nodes[node as usize];
+        let first = if node_ref.holds { self.queues[node_ref.queue as usize].head } else { node_ref.next_in_lane };
+        let some = |at: u32| (at != NONE).then_some(at);
+        std::iter::successors(some(first), move |at| some(self.nodes[*at as usize].next_in_lane))
+            .map(|at| self.nodes[at as usize])
+            .filter(move |other| other.mode.conflicts_with(node_ref.mode))
+            .map(|other| other.event)
+    }
+
+    /// Every lane that somebody stands in.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Queue> + '_ {
+        self.table.values().map(|queue| &self.queues[*queue as usize])
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn nodes_in_use(&self) -> usize {
+        self.nodes.len() - self.free_nodes.len()
+    }
+}

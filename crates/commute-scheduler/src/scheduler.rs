@@ -1,0 +1,335 @@
+//! The scheduler: admits events, hands out what may run, and takes back what is over.
+
+use std::fmt;
+
+use commute_core::{Footprint, Lane, Mode};
+
+use crate::lanes::{LaneMap, Lanes, NONE};
+use crate::ready::{Class, Ready};
+
+/// How ready events share the workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many just-unblocked events go before one fresh one.
+    pub fairness: u32,
+    /// Of how many claims one may be a retry while something else is ready.
+    pub retry_every: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { fairness: 3, retry_every: 8 }
+    }
+}
+
+/// Names an admitted event until it is over. A ticket that is over names nobody: every call with it does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl Ticket {
+    /// A small number that no other live ticket has, for a table beside the scheduler.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What came of an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing before it conflicts with it.
+    Ready,
+    /// It waits for an earlier event.
+    Waiting,
+}
+
+impl Admission {
+    /// Whether nothing before it conflicts with it.
+    pub fn is_ready(self) -> bool {
+        self == Admission::Ready
+    }
+}
+
+/// The event conflicts with something that is parked on this lane, and was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneParked(pub Lane);
+
+impl fmt::Display for LaneParked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lane {} is parked", self.0)
+    }
+}
+
+impl std::error::Error for LaneParked {}
+
+/// What came of a withdrawal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is gone.
+    Gone,
+    /// It is running and keeps its lanes until it is completed.
+    Running,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    Waiting,
+    Ready(Class),
+    Running(Class),
+    BackingOff,
+}
+
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) generation: u32,
+    pub(crate) state: State,
+    /// In how many lanes it waits.
+    blocked: u32,
+    /// Its primary lane is the last of this list.
+    pub(crate) first_node: u32,
+    pub(crate) admitted: u64,
+    /// It must not become ready before `due`.
+    deferred: bool,
+}
+
+/// See the [crate documentation](crate).
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(crate) lanes: Lanes,
+    pub(crate) events: Vec<Event>,
+    free_events: Vec<u32>,
+    pub(crate) ready: Ready,
+    pub(crate) parked: LaneMap<Mode>,
+    admissions: u64,
+    counts: Counts,
+    granted: Vec<u32>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    waiting: usize,
+    ready: usize,
+    running: usize,
+    backing_off: usize,
+}
+
+impl Scheduler {
+    /// An empty one.
+    pub fn new(options: Options) -> Self {
+        Scheduler {
+            lanes: Lanes::default(),
+            events: Vec::new(),
+            free_events: Vec::new(),
+            ready: Ready::new(options),
+            parked: LaneMap::default(),
+            admissions: 0,
+            counts: Counts::default(),
+            granted: Vec::new(),
+        }
+    }
+
+    /// Admits an event behind all earlier ones. A `deferred` one does not become ready before [`Scheduler::due`].
+    ///
+    /// # Errors
+    /// [`LaneParked`] when it conflicts with something that is set aside: the caller must set it aside too, and say so by
+    /// [`Scheduler::park_behind`].
+    pub fn admit(&mut self, footprint: &Footprint, deferred: bool) -> Result<(Ticket, Admission), LaneParked> {
+        self.check_parked(footprint)?;
+        let index = self.free_events.pop().unwrap_or(self.events.len() as u32);
+        self.admissions += 1;
+        let (mut first_node, mut blocked) = (NONE, 0);
+        for access in footprint.accesses() {
+            first_node = self.lanes.enter(access.lane, access.mode, index, first_node);
+            blocked += u32::from(!self.lanes.node(first_node).holds);
+        }
+        let generation = self.events.get(index as usize).map_or(0, |event| event.generation);
+        let event =
+            Event { generation, state: State::Waiting, blocked, first_node, admitted: self.admissions, deferred };
+        match self.events.get_mut(index as usize) {
+            Some(slot) => *slot = event,
+            None => self.events.push(event),
+        }
+        self.counts.waiting += 1;
+        let ticket = Ticket { index, generation };
+        if blocked > 0 {
+            return Ok((ticket, Admission::Waiting));
+        }
+        self.unblock(index, Class::Fresh);
+        Ok((ticket, if deferred { Admission::Waiting } else { Admission::Ready }))
+    }
+
+    /// Hands out up to `max` ready events, and answers how many. They run until they are completed, given back, backed
+    /// off or parked.
+    pub fn claim(&mut self, max: usize, claimed: &mut Vec<Ticket>) -> usize {
+        let mut count = 0;
+        while count < max {
+            let Some((ticket, class)) = self.ready.pop() else { break };
+            // Withdrawn events are still in the queue.
+            if self.state(ticket) == Some(State::Ready(class)) {
+                self.set(ticket.index, State::Running(class));
+                claimed.push(ticket);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// A claimed event was not begun: it is ready again, first of its class. Several are given back youngest first.
+    pub fn give_back(&mut self, ticket: Ticket) -> bool {
+        let Some(State::Running(class)) = self.state(ticket) else { return false };
+        self.set(ticket.index, State::Ready(class));
+        self.ready.push_front(ticket, class);
+        true
+    }
+
+    /// A running or backing-off event is over. Answers how many events became ready by it.
+    pub fn complete(&mut self, ticket: Ticket) -> usize {
+        match self.state(ticket) {
+            Some(State::Running(_) | State::BackingOff) => self.remove(ticket.index),
+            _ => 0,
+        }
+    }
+
+    /// A running event failed and will be tried again: it keeps its lanes and gives back its worker.
+    pub fn back_off(&mut self, ticket: Ticket) -> bool {
+        let running = matches!(self.state(ticket), Some(State::Running(_)));
+        if running {
+            self.set(ticket.index, State::BackingOff);
+        }
+        running
+    }
+
+    /// The back-off of an event is over: it is ready as soon as its lanes are its own. Answers whether it was in
+    /// back-off, or deferred.
+    pub fn due(&mut self, ticket: Ticket) -> bool {
+        match self.state(ticket) {
+            Some(State::BackingOff) => {
+                self.set(ticket.index, State::Ready(Class::Retry));
+                self.ready.push(ticket, Class::Retry);
+                self.events[ticket.index()].deferred = false;
+                true
+            }
+            Some(State::Waiting) => std::mem::take(&mut self.events[ticket.index()].deferred),
+            _ => false,
+        }
+    }
+
+    /// Takes an event back that nobody will handle here. A running one keeps its lanes until it is completed.
+    pub fn withdraw(&mut self, ticket: Ticket) -> Option<Withdrawn> {
+        match self.state(ticket)? {
+            State::Running(_) => Some(Withdrawn::Running),
+            _ => {
+                self.remove(ticket.index);
+                Some(Withdrawn::Gone)
+            }
+        }
+    }
+
+    pub(crate) fn state(&self, ticket: Ticket) -> Option<State> {
+        let event = self.events.get(ticket.index())?;
+        (event.generation == ticket.generation && event.state != State::Free).then_some(event.state)
+    }
+
+    pub(crate) fn ticket(&self, index: u32) -> Ticket {
+        Ticket { index, generation: self.events[index as usize].generation }
+    }
+
+    /// Takes an event out of all its lanes. Answers how many events became ready.
+    pub(crate) fn remove(&mut self, index: u32) -> usize {
+        let mut granted = std::mem::take(&mut self.granted);
+        let mut node = self.events[index as usize].first_node;
+        while node != NONE {
+            let (holds, next) = (self.lanes.node(node).holds, self.lanes.node(node).next_of_event);
+            match holds {
+                true => self.lanes.release(node, &mut granted),
+                false => self.lanes.leave(node, &mut granted),
+            }
+            node = next;
+        }
+        self.set(index, State::Free);
+        let event = &mut self.events[index as usize];
+        event.generation = event.generation.wrapping_add(1);
+        self.free_events.push(index);
+        let mut ready = 0;
+        for index in granted.drain(..) {
+            let event = &mut self.events[index as usize];
+            event.blocked -= 1;
+            if event.blocked == 0 {
+                ready += usize::from(self.unblock(index, Class::Promoted));
+            }
+        }
+        self.granted = granted;
+        ready
+    }
+
+    /// All lanes of an event are its own. Answers whether it is ready.
+    fn unblock(&mut self, index: u32, class: Class) -> bool {
+        if self.events[index as usize].deferred {
+            self.set(index, State::BackingOff);
+            return false;
+        }
+        self.set(index, State::Ready(class));
+        let ticket = self.ticket(index);
+        self.ready.push(ticket, class);
+        true
+    }
+
+    fn set(&mut self, index: u32, state: State) {
+        let before = std::mem::replace(&mut self.events[index as usize].state, state);
+        // A waiting event is counted when it is admitted, before its first change of state.
+        if let Some(count) = self.counts.of(before) {
+            *count -= 1;
+        }
+        if let Some(count) = self.counts.of(state) {
+            *count += 1;
+        }
+    }
+
+    /// How many events could run if a worker took them.
+    pub fn ready(&self) -> usize {
+        self.counts.ready
+    }
+
+    /// How many events wait for an earlier one.
+    pub fn waiting(&self) -> usize {
+        self.counts.waiting
+    }
+
+    /// How many events were handed out.
+    pub fn running(&self) -> usize {
+        self.counts.running
+    }
+
+    /// How many events wait for their next attempt and hold their lanes.
+    pub fn backing_off(&self) -> usize {
+        self.counts.backing_off
+    }
+
+    /// Whether nothing is admitted; then nothing but parked marks takes memory.
+    pub fn is_idle(&self) -> bool {
+        let counts = self.counts;
+        let idle = counts.waiting + counts.ready + counts.running + counts.backing_off == 0;
+        debug_assert!(!idle || (self.lanes.len() == 0 && self.lanes.nodes_in_use() == 0));
+        idle
+    }
+
+    /// How many lanes somebody stands in.
+    pub fn live_lanes(&self) -> usize {
+        self.lanes.len()
+    }
+}
+
+impl Counts {
+    fn of(&mut self, state: State) -> Option<&mut usize> {
+        match state {
+            State::Free => None,
+            State::Waiting => Some(&mut self.waiting),
+            State::Ready(_) => Some(&mut self.ready),
+            State::Running(_) => Some(&mut self.running),
+            State::BackingOff => Some(&mut self.backing_off),
+        }
+    }
+}

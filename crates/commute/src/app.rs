@@ -1,0 +1,214 @@
+//! The app: one service, its broker, its handlers and its state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commute_core::{Clock, Code, Error, HandlerError, Outcome, Result, SharedBroker, States, Store, SystemClock};
+use tower::{Layer, Service};
+
+use crate::contract::Contract;
+use crate::handler::{Erased, HandlerService, HandlerSpec, Invocation, Parts, layered};
+use crate::plan::plan;
+use crate::running::Running;
+
+/// A service under construction. All its handlers share one scheduler: two events that touch the same key never
+/// overlap, whatever topics they come from.
+///
+/// ```
+/// use commute::prelude::*;
+///
+/// #[derive(Debug, Serialize, Deserialize, Event)]
+/// #[event(type = "greeting.sent", key = "to")]
+/// struct Sent { to: String }
+///
+/// async fn count(_event: Sent, State(seen): State<std::sync::Arc<std::sync::atomic::AtomicU32>>) {
+///     seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> commute::Result<()> {
+/// let broker = commute::connect("memory:").await?;
+/// let seen = std::sync::Arc::<std::sync::atomic::AtomicU32>::default();
+/// let app = App::new("counter")
+///     .broker(broker.clone())
+///     .state(seen.clone())
+///     .on("greetings", handler(count))
+///     .start()
+///     .await?;
+/// Publisher::new(broker, "doc").publish("greetings", &Sent { to: "world".into() }).await?;
+/// app.idle().await?;
+/// assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 1);
+/// app.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct App {
+    pub(crate) name: Arc<str>,
+    pub(crate) broker: Option<SharedBroker>,
+    pub(crate) states: States,
+    pub(crate) repeated_states: Vec<&'static str>,
+    pub(crate) store: Option<Arc<dyn Store>>,
+    pub(crate) handlers: Vec<(String, Parts)>,
+    pub(crate) layers: Vec<Box<dyn Fn(Erased) -> Erased + Send>>,
+    pub(crate) ignored: BTreeSet<String>,
+    pub(crate) workers: usize,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Duration,
+    pub(crate) measure: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// How much an app holds at once. Every limit has a reason beside its default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Events that could run at once and are held ready with their payload: enough for any number of workers, small
+    /// enough that the scheduler's tables stay in the cache.
+    pub(crate) window: usize,
+    /// Events known in full or by their footprint only, per subscription: how far the reader looks past a hot key.
+    pub(crate) look_ahead: usize,
+    /// Events whose transaction is under way: beyond a few hundred, shared commits gain nothing.
+    pub(crate) in_transaction: usize,
+}
+
+impl App {
+    /// A service. The name is its identity: it names its subscriptions and signs its events, so it must stay the same.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        App {
+            name: name.as_ref().into(),
+            broker: None,
+            states: States::default(),
+            repeated_states: Vec::new(),
+            store: None,
+            handlers: Vec::new(),
+            layers: Vec::new(),
+            ignored: BTreeSet::new(),
+            workers: 64,
+            limits: Limits { window: 4096, look_ahead: 65_536, in_transaction: 512 },
+            drain: Duration::from_secs(30),
+            measure: false,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The broker, from [`crate::connect`].
+    pub fn broker(mut self, broker: SharedBroker) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// A value for the `State` arguments of handlers; one per type.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        if !self.states.insert(value) {
+            self.repeated_states.push(std::any::type_name::<T>());
+        }
+        self
+    }
+
+    /// The store of transactional handlers. Its staged events are published by this app.
+    pub fn store<S: Store>(mut self, store: S) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Registers a handler on a topic. All handlers of one topic form one subscription with one order.
+    pub fn on<E>(mut self, topic: impl Into<String>, handler: HandlerSpec<E>) -> Self {
+        self.handlers.push((topic.into(), handler.parts));
+        self
+    }
+
+    /// Events on the topic whose type no handler takes are acknowledged and counted, instead of becoming dead letters.
+    pub fn ignore_unknown_types(mut self, topic: impl Into<String>) -> Self {
+        self.ignored.insert(topic.into());
+        self
+    }
+
+    /// Puts a tower layer around every handler. The last one added is the outermost.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + 'static,
+        L::Service: Service<Invocation, Response = Outcome, Error = HandlerError> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Invocation>>::Future: Send + 'static,
+    {
+        self.layers.push(Box::new(move |run| layered(run, &layer)));
+        self
+    }
+
+    /// How many events are handled at once at most; 64 unless said. Events in a store's transaction do not count.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// How many events may be held unsettled per subscription, most of them without their payload; 65,536 unless said.
+    pub fn look_ahead(mut self, events: usize) -> Self {
+        self.limits.look_ahead = events.max(1);
+        self.limits.window = self.limits.window.min(self.limits.look_ahead);
+        self
+    }
+
+    /// How long a stop waits for what is being handled; 30 s unless said.
+    pub fn drain(mut self, longest: Duration) -> Self {
+        self.drain = longest;
+        self
+    }
+
+    /// Measures how much parallelism there was in the events, at the cost of a small table entry per key ever seen.
+    pub fn measure_parallelism(mut self) -> Self {
+        self.measure = true;
+        self
+    }
+
+    /// Where the time comes from; the machine's clock unless said.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What this app would be promised, without starting it.
+    ///
+    /// # Errors
+    /// `InvalidApp`, with everything that is wrong.
+    pub fn contract(self) -> Result<Contract> {
+        let broker = self.connected()?;
+        plan(self, &*broker).map(|(_, contract)| contract)
+    }
+
+    /// Starts it: opens its subscriptions and begins to handle events.
+    ///
+    /// # Errors
+    /// `InvalidApp` with everything that is wrong, or the broker's; no event was read then.
+    pub async fn start(self) -> Result<Running> {
+        let broker = self.connected()?;
+        Running::start(self, broker).await
+    }
+
+    /// Starts it and runs until the process is asked to stop (interrupt or terminate signal); then drains. A second
+    /// signal stops at once: what was being handled is delivered again at the next start.
+    ///
+    /// # Errors
+    /// As [`App::start`]; later, the failure that made it stop.
+    pub async fn run(self) -> Result<()> {
+        let running = self.start().await?;
+        let mut signals = crate::shutdown::Signals::listen()?;
+        tokio::select! {
+            () = signals.next() => {}
+            failure = running.failed() => return Err(failure),
+        }
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            stopped = running.stop() => stopped.map(drop),
+        }
+    }
+
+    fn connected(&self) -> Result<SharedBroker> {
+        let missing = || Error::new(Code::InvalidApp, format!("app {:?} has no broker; say .broker(…)", self.name));
+        self.broker.clone().ok_or_else(missing)
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "App({}, {} handlers)", self.name, self.handlers.len())
+    }
+}

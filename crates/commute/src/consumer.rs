@@ -1,0 +1,140 @@
+//! Consuming: deliveries are taken under credit, decoded, given their footprint, and admitted in order.
+
+use std::sync::Arc;
+
+use commute_core::{Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use tokio::time::Instant;
+
+use crate::engine::{Admitted, Engine};
+use crate::outcome::{dead_letter, ignored};
+
+/// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
+const BATCH: usize = 512;
+
+/// Consumes until it is told to stop, and gives the receiver back, which must outlive the last settlement.
+pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn Receiver>) -> Box<dyn Receiver> {
+    loop {
+        let taken = tokio::select! {
+            biased;
+            () = engine.stop.receiving.cancelled() => return receiver,
+            taken = take(&engine, n, &mut *receiver) => taken,
+        };
+        match taken {
+            Ok(deliveries) if deliveries.is_empty() => return receiver,
+            Ok(deliveries) => {
+                let _open = engine.admission.read().await;
+                admit(&engine, n, deliveries);
+            }
+            Err(error) => {
+                engine.fail(error);
+                return receiver;
+            }
+        }
+    }
+}
+
+/// Waits for room, then for deliveries. Cancel safe, because `receive` is.
+async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<Vec<Delivery>> {
+    loop {
+        let room = engine.room.notified();
+        tokio::pin!(room);
+        // Registered before looking, so that room made in between is noticed.
+        room.as_mut().enable();
+        let max = {
+            let dispatch = engine.dispatch();
+            let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
+            let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
+            BATCH.min(ahead).min(ready)
+        };
+        if max > 0 {
+            return receiver.receive(max).await;
+        }
+        room.await;
+    }
+}
+
+/// Decodes outside the lock, admits a batch inside it.
+pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
+    let counters = &engine.subscriptions[n].counters;
+    counters.received.fetch_add(deliveries.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    let mut refused = Vec::new();
+    let events: Vec<_> = deliveries
+        .into_iter()
+        .filter_map(|delivery| match prepare(engine, n, delivery) {
+            Ok(event) => Some(event),
+            Err(settlement) => {
+                refused.push((n, *settlement));
+                None
+            }
+        })
+        .collect();
+    engine.settle.push(refused);
+    let mut ready = 0;
+    let mut dispatch = engine.dispatch();
+    for (event, not_before) in events {
+        ready += usize::from(dispatch.admit(event, not_before, engine));
+    }
+    drop(dispatch);
+    // One is enough: a worker that leaves something behind wakes the next.
+    if ready > 0 {
+        engine.work.notify_one();
+    }
+}
+
+/// Decodes a delivery and says what it touches. What cannot be decoded touches nothing and waits for nobody: it is a
+/// dead letter at once.
+pub(crate) fn prepare(
+    engine: &Engine,
+    n: usize,
+    delivery: Delivery,
+) -> Result<(Admitted, Option<Instant>), Box<Settlement>> {
+    let sub = &engine.subscriptions[n];
+    let Delivery { envelope, tag, attempt, not_before, published } = delivery;
+    let refuse = |envelope, topic, code: Code, reason: String| {
+        let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
+        Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
+    };
+    let Some(handler) = sub.handler_of(&envelope.event_type) else {
+        if sub.planned.ignore_unknown {
+            return Err(Box::new(ignored(engine, n, tag)));
+        }
+        let reason = format!("no handler of the subscription takes {}", envelope.event_type);
+        return Err(refuse(envelope, &sub.planned.dead_letters, Code::UnknownType, reason));
+    };
+    let parts = &sub.handler(handler).parts;
+    let touched = decode(parts, &envelope).and_then(|event| {
+        // The footprint function is the user's: it must not take the consumer with it.
+        let footprint = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sub.footprint(handler, &event)));
+        let panicked = |_| Error::new(Code::Panicked, "the footprint function panicked");
+        Ok((footprint.map_err(panicked)?, event))
+    });
+    let (footprint, event) = match touched {
+        Ok(touched) => touched,
+        Err(error) => {
+            return Err(refuse(envelope, &sub.handler(handler).dead_letters, error.code(), error.detail().to_owned()));
+        }
+    };
+    let event = Admitted {
+        subscription: n,
+        handler,
+        tag,
+        attempt,
+        published,
+        footprint,
+        envelope: Some(Arc::new(envelope)),
+        event: Some(event),
+        backing_off: false,
+    };
+    Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))
+}
+
+fn decode(parts: &crate::handler::Parts, envelope: &commute_core::Envelope) -> Result<crate::handler::Decoded> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parts.run.decode(envelope)))
+        .unwrap_or_else(|_| Err(Error::new(Code::Panicked, "decoding the event panicked")))
+}
+
+/// When a time of the wall clock comes on the runtime's clock; `None` when it has passed.
+fn wait_until(now: Timestamp, time: Timestamp) -> Option<Instant> {
+    let left = time.since(now);
+    (!left.is_zero()).then(|| Instant::now() + left)
+}

@@ -1,0 +1,180 @@
+//! The delivery contract: what an app is promised by this broker, and what happens on errors and crashes, in words and
+//! as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use commute_core::{Capabilities, Durability, GroupOrder, Ordering, Types};
+use serde::Serialize;
+
+use crate::handler::Scope;
+use crate::plan::Planned;
+use crate::retry::{Exhausted, OnFailure};
+
+/// What an app is promised. `Display` is for people, `Serialize` for programs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contract {
+    /// The app.
+    pub app: String,
+    /// The driver of its broker.
+    pub broker: String,
+    /// Where the broker is, without secrets.
+    pub address: String,
+    /// What the broker gives.
+    pub capabilities: Capabilities,
+    /// How many events are handled at once at most.
+    pub workers: usize,
+    /// The store of its transactional handlers.
+    pub store: Option<String>,
+    /// For how long a handled event is remembered.
+    pub inbox_retention: Option<Duration>,
+    /// Its subscriptions.
+    pub subscriptions: Vec<SubscriptionContract>,
+}
+
+/// What one subscription is promised.
+#[derive(Debug, Clone, Serialize)]
+pub struct SubscriptionContract {
+    /// The topic.
+    pub topic: String,
+    /// The group.
+    pub subscription: String,
+    /// What happens to events of a type that no handler takes.
+    pub unknown_types: &'static str,
+    /// Its handlers.
+    pub handlers: Vec<HandlerContract>,
+}
+
+/// What one handler is promised.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandlerContract {
+    /// The types that it takes; `*` for every other.
+    pub types: Vec<String>,
+    /// Which events wait for each other.
+    pub order: &'static str,
+    /// How its effects happen once.
+    pub effects: &'static str,
+    /// Where its answers go, by type.
+    pub publishes: Vec<(String, String)>,
+    /// How often an event is tried.
+    pub attempts: u32,
+    /// The ceilings of the first and of the longest delay between attempts.
+    pub backoff: (Duration, Duration),
+    /// What happens to the lanes of an event that waits for its next attempt.
+    pub on_failure: &'static str,
+    /// What happens when the attempts are used up.
+    pub when_exhausted: &'static str,
+    /// Where its dead letters go.
+    pub dead_letters: String,
+    /// How long an attempt may take.
+    pub timeout: Option<Duration>,
+}
+
+impl SubscriptionContract {
+    pub(crate) fn of(planned: &Planned) -> Self {
+        SubscriptionContract {
+            topic: planned.route.topic.to_string(),
+            subscription: planned.route.subscription.to_string(),
+            unknown_types: if planned.ignore_unknown { "acknowledged and counted" } else { "dead letter" },
+            handlers: planned
+                .handlers
+                .iter()
+                .map(|handler| HandlerContract {
+                    types: match &handler.parts.types {
+                        Types::Any => vec!["*".to_owned()],
+                        Types::Only(types) => types.iter().map(|name| (*name).to_owned()).collect(),
+                    },
+                    order: match handler.parts.scope {
+                        Scope::ByKey => "events with the same key, in order; events without a key one at a time",
+                        Scope::Declared => "events whose declared footprints conflict, in order",
+                        Scope::Independent => "none: declared independent",
+                        Scope::Exclusive => "one event at a time, in order",
+                    },
+                    effects: match handler.parts.transacts {
+                        true => "inbox mark, effects and staged events in one transaction of the store",
+                        false => {
+                            "inbox mark, published events and acknowledgement together; other effects at least once"
+                        }
+                    },
+                    publishes: handler
+                        .topics
+                        .iter()
+                        .map(|(name, topic)| ((*name).to_owned(), topic.to_string()))
+                        .collect(),
+                    attempts: handler.parts.backoff.attempts,
+                    backoff: (handler.parts.backoff.ceiling(1), handler.parts.backoff.longest),
+                    on_failure: match handler.parts.on_failure {
+                        OnFailure::HoldLane => "later conflicting events wait",
+                        OnFailure::ReleaseLane => "later conflicting events may pass",
+                    },
+                    when_exhausted: match handler.when_exhausted {
+                        Exhausted::Park => "parked with everything that conflicts behind it, in order",
+                        Exhausted::ParkPrimary => "parked; only the order of its first key is kept",
+                        Exhausted::Skip => "dead letter; its lanes go on",
+                    },
+                    dead_letters: handler.dead_letters.to_string(),
+                    timeout: handler.parts.timeout,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = &self.capabilities;
+        writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        writeln!(
+            f,
+            "  a receipt means: {}",
+            match given.durability {
+                Durability::Memory => "in memory, lost with the process",
+                Durability::Synced => "on disk and synced",
+                Durability::Replicated => "on several machines",
+            }
+        )?;
+        writeln!(
+            f,
+            "  every event is delivered at least once, in the order of {}; several instances keep {}",
+            match given.ordering {
+                Ordering::None => "no kind",
+                Ordering::Partition => "its partition",
+                Ordering::Topic => "its topic",
+            },
+            match given.group_order {
+                GroupOrder::None => "no order between them",
+                GroupOrder::Key => "the order per event key, not per footprint",
+                GroupOrder::Partition => "the order per partition, not per footprint",
+            }
+        )?;
+        let kept = |keeps: bool| if keeps { "survive a restart" } else { "are lost at a restart" };
+        writeln!(f, "  retries {}; parked events {}", kept(given.durable_retry), kept(given.durable_parking))?;
+        match self.inbox_retention {
+            Some(time) => {
+                writeln!(f, "  a handled event is remembered for {time:?}; a copy within that has no effect")?
+            }
+            None => writeln!(f, "  handled events are not remembered: a redelivery has a second effect")?,
+        }
+        writeln!(f, "  {} workers; store: {}", self.workers, self.store.as_deref().unwrap_or("none"))?;
+        for subscription in &self.subscriptions {
+            writeln!(f, "  {} of {}", subscription.subscription, subscription.topic)?;
+            for handler in &subscription.handlers {
+                writeln!(f, "    {}", handler.types.join(", "))?;
+                writeln!(f, "      order: {}", handler.order)?;
+                writeln!(f, "      effects: {}", handler.effects)?;
+                for (name, topic) in &handler.publishes {
+                    writeln!(f, "      publishes: {name} to {topic}")?;
+                }
+                let (first, longest) = handler.backoff;
+                writeln!(
+                    f,
+                    "      on an error: up to {} attempts, {first:?} to {longest:?} apart; meanwhile {}; then {}",
+                    handler.attempts, handler.on_failure, handler.when_exhausted
+                )?;
+                writeln!(f, "      on a rejection: dead letter to {}", handler.dead_letters)?;
+            }
+            writeln!(f, "    any other type: {}", subscription.unknown_types)?;
+        }
+        write!(f, "  after a crash: everything not settled is delivered again, in order")
+    }
+}

@@ -1,0 +1,31 @@
+//! The backends that this build knows: the only file of the engine that names one.
+
+use commute_core::{Address, Code, Driver, Error, Result, SharedBroker};
+
+/// Every driver that is compiled in.
+const DRIVERS: &[Driver] = &[
+    #[cfg(feature = "embedded")]
+    commute_embedded::DRIVER,
+];
+
+/// Schemes whose driver exists, and the feature that compiles it in.
+const FEATURES: &[(&str, &str)] = &[("embedded", "embedded"), ("memory", "embedded")];
+
+/// Connects to a broker by its URL: `embedded:DIRECTORY`, or `memory:` for tests.
+///
+/// # Errors
+/// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is; the driver's own otherwise.
+pub async fn connect(url: &str) -> Result<SharedBroker> {
+    let address = Address::parse(url)?;
+    let scheme = address.scheme.as_str();
+    if let Some(driver) = DRIVERS.iter().find(|driver| driver.schemes.contains(&scheme)) {
+        return (driver.connect)(address).await;
+    }
+    if let Some((_, feature)) = FEATURES.iter().find(|(known, _)| *known == scheme) {
+        let detail = format!("{scheme}: URLs need the cargo feature \"{feature}\" of the crate commute");
+        return Err(Error::new(Code::DriverNotCompiledIn, detail));
+    }
+    let known: Vec<_> = DRIVERS.iter().flat_map(|driver| driver.schemes).copied().collect();
+    let detail = format!("no driver for {scheme}: URLs; this build knows {}", known.join(", "));
+    Err(Error::new(Code::UnknownScheme, detail))
+}

@@ -1,0 +1,437 @@
+//! The engine's shared state: what is admitted, and the one critical section around the scheduler.
+//!
+//! ```text
+//! consumer ─admit─► ┌──────────┐ ─claim─► worker ─► outcome ─► settle
+//! timer ────due───► │ Dispatch │ ◄─complete─┘ │
+//! release ─admit──► └──────────┘ ◄────────────┘ back_off, park
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use commute_core::{
+    Clock, Context, DeliveryTag, Envelope, Error, Footprint, Lane, Mode, Outgoing, Result, Settlement, Settler,
+    SharedBroker, Timestamp, extension,
+};
+use commute_scheduler::{ParkScope, Scheduler, Span, Ticket};
+use tokio::sync::{Notify, RwLock};
+use tokio::time::Instant;
+
+use crate::app::Limits;
+use crate::handler::Decoded;
+use crate::plan::{Planned, PlannedHandler};
+use crate::publish::caused;
+use crate::settle::SettleQueue;
+use crate::shutdown::Stop;
+use crate::stats::{Counters, lock};
+
+/// What all rooms of a running app share.
+pub(crate) struct Engine {
+    pub(crate) name: Arc<str>,
+    pub(crate) broker: SharedBroker,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) subscriptions: Vec<Sub>,
+    pub(crate) limits: Limits,
+    pub(crate) workers: usize,
+    pub(crate) settle: SettleQueue,
+    pub(crate) stop: Stop,
+    pub(crate) failure: OnceLock<Error>,
+    pub(crate) work_nanos: AtomicU64,
+    /// Something is ready.
+    pub(crate) work: Notify,
+    /// There is room for more deliveries.
+    pub(crate) room: Notify,
+    /// An earlier time is due than the timer knows.
+    pub(crate) timer: Notify,
+    /// Held shared while admitting deliveries, exclusively while a lane is released.
+    pub(crate) admission: RwLock<()>,
+    dispatch: Mutex<Dispatch>,
+}
+
+/// An open subscription.
+pub(crate) struct Sub {
+    pub(crate) planned: Planned,
+    pub(crate) whole: commute_core::Access,
+    pub(crate) settler: Arc<dyn Settler>,
+    pub(crate) counters: Counters,
+}
+
+impl Sub {
+    /// The handler that takes a type.
+    pub(crate) fn handler_of(&self, event_type: &str) -> Option<usize> {
+        self.planned.by_type.get(event_type).copied().or(self.planned.any)
+    }
+
+    pub(crate) fn handler(&self, n: usize) -> &PlannedHandler {
+        &self.planned.handlers[n]
+    }
+
+    /// What an event touches, with the subscription's own lane where some handlers of it are exclusive.
+    pub(crate) fn footprint(&self, handler: usize, event: &Decoded) -> Footprint {
+        match (self.handler(handler).parts.lanes)(event) {
+            None => self.whole.into(),
+            Some(mut footprint) => {
+                if self.planned.mixed {
+                    footprint.touch(commute_core::Access { mode: Mode::READ, ..self.whole });
+                }
+                footprint
+            }
+        }
+    }
+}
+
+/// An event that the scheduler knows.
+pub(crate) struct Admitted {
+    pub(crate) subscription: usize,
+    pub(crate) handler: usize,
+    pub(crate) tag: DeliveryTag,
+    /// Which attempt is next or under way, from 1.
+    pub(crate) attempt: u32,
+    pub(crate) published: Timestamp,
+    pub(crate) footprint: Footprint,
+    /// `None`: a ghost, whose payload is read again when it is its turn.
+    pub(crate) envelope: Option<Arc<Envelope>>,
+    /// Decoded on admission and used by the first attempt.
+    pub(crate) event: Option<Decoded>,
+    /// It waits for its next attempt.
+    pub(crate) backing_off: bool,
+}
+
+/// An event in the hands of a worker.
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    pub(crate) subscription: usize,
+    pub(crate) handler: usize,
+    pub(crate) tag: DeliveryTag,
+    pub(crate) attempt: u32,
+    pub(crate) published: Timestamp,
+    pub(crate) envelope: Option<Arc<Envelope>>,
+    pub(crate) event: Option<Decoded>,
+}
+
+/// An event that is set aside, as the engine remembers it.
+#[derive(Debug, Clone)]
+pub(crate) struct SetAside {
+    pub(crate) subscription: usize,
+    pub(crate) tag: DeliveryTag,
+    pub(crate) lanes: Vec<(Lane, Mode)>,
+}
+
+/// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.
+pub(crate) struct Dispatch {
+    pub(crate) scheduler: Scheduler,
+    admitted: Vec<Option<Admitted>>,
+    pub(crate) in_flight: Vec<usize>,
+    payloads: usize,
+    pub(crate) transacting: usize,
+    due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
+    order: u64,
+    pub(crate) parked: Vec<SetAside>,
+    pub(crate) span: Option<Span>,
+}
+
+/// What becomes due.
+enum Waiting {
+    /// It holds its lanes.
+    Held(Ticket),
+    /// It let its lanes go and queues again.
+    Released(Box<Admitted>),
+}
+
+// The heap is ordered by time and arrival; what waits does not take part.
+impl PartialEq for Waiting {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Engine {
+    #[allow(clippy::too_many_arguments, reason = "called once, from the place where all of these are made")]
+    pub(crate) fn new(
+        name: Arc<str>,
+        broker: SharedBroker,
+        clock: Arc<dyn Clock>,
+        subscriptions: Vec<Sub>,
+        limits: Limits,
+        workers: usize,
+        measure: bool,
+    ) -> Self {
+        let dispatch = Dispatch {
+            scheduler: Scheduler::new(commute_scheduler::Options::default()),
+            admitted: Vec::new(),
+            in_flight: vec![0; subscriptions.len()],
+            payloads: 0,
+            transacting: 0,
+            due: BinaryHeap::new(),
+            order: 0,
+            parked: Vec::new(),
+            span: measure.then(Span::default),
+        };
+        Engine {
+            name,
+            broker,
+            clock,
+            subscriptions,
+            limits,
+            workers,
+            settle: SettleQueue::default(),
+            stop: Stop::default(),
+            failure: OnceLock::new(),
+            work_nanos: AtomicU64::new(0),
+            work: Notify::new(),
+            room: Notify::new(),
+            timer: Notify::new(),
+            admission: RwLock::new(()),
+            dispatch: Mutex::new(dispatch),
+        }
+    }
+
+    pub(crate) fn dispatch(&self) -> MutexGuard<'_, Dispatch> {
+        lock(&self.dispatch)
+    }
+
+    /// The app cannot go on: remembers why and stops everything. What is unsettled is delivered again.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(app = %self.name, %error, "the app stops");
+        let _ = self.failure.set(error);
+        self.stop.everything.cancel();
+        self.stop.working.cancel();
+        self.stop.receiving.cancel();
+    }
+
+    /// Turns what a handler emitted into what must be published. The same events get the same ids.
+    pub(crate) fn stage(
+        &self,
+        subscription: usize,
+        handler: usize,
+        cause: &Context,
+        events: Vec<commute_core::Emitted>,
+    ) -> Result<Vec<Outgoing>> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let topics = &self.subscriptions[subscription].handler(handler).topics;
+        let now = self.clock.now();
+        let mut outgoing = Vec::with_capacity(events.len());
+        for (ordinal, event) in (0..).zip(events) {
+            // The plan has checked that every type an answer can emit has a topic.
+            let Some(topic) = topics.get(event.event_type).cloned() else {
+                let detail = format!("an answer of type {} has no topic", event.event_type);
+                return Err(Error::new(commute_core::Code::InvalidApp, detail));
+            };
+            let envelope = caused(cause, ordinal, event, &self.name, now)?;
+            let size = envelope.size();
+            let limit = self.broker.capabilities().max_event_bytes;
+            if size > limit {
+                let detail =
+                    format!("an answer of type {} has {size} bytes; the limit is {limit}", envelope.event_type);
+                return Err(Error::new(commute_core::Code::PayloadTooLarge, detail));
+            }
+            outgoing.push(Outgoing { topic, envelope, not_before: None });
+        }
+        Ok(outgoing)
+    }
+
+    /// Makes the context of a job; the envelope must be there.
+    pub(crate) fn context(&self, job: &Job, envelope: Arc<Envelope>) -> Context {
+        Context {
+            envelope,
+            route: self.subscriptions[job.subscription].planned.route.clone(),
+            attempt: job.attempt,
+            published: job.published,
+        }
+    }
+}
+
+impl Dispatch {
+    /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
+    pub(crate) fn admit(&mut self, event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+        let (ticket, ready) = match self.scheduler.admit(&event.footprint, not_before.is_some()) {
+            Ok((ticket, admission)) => (ticket, admission.is_ready()),
+            Err(_parked) => {
+                let scope = engine.subscriptions[event.subscription].handler(event.handler).park_scope();
+                let lanes = self.scheduler.park_behind(&event.footprint, scope).into_vec();
+                self.set_aside(event.subscription, event.tag, event.attempt - 1, lanes, None, engine);
+                return false;
+            }
+        };
+        self.in_flight[event.subscription] += 1;
+        let mut event = event;
+        if let Some(time) = not_before {
+            event.backing_off = true;
+            Counters::add(&engine.subscriptions[event.subscription].counters.retrying);
+            self.wake_at(time, Waiting::Held(ticket), engine);
+        }
+        if self.payloads >= engine.limits.window && (!ready || not_before.is_some()) {
+            (event.envelope, event.event) = (None, None);
+        }
+        self.payloads += usize::from(event.envelope.is_some());
+        let index = ticket.index();
+        if index >= self.admitted.len() {
+            self.admitted.resize_with(index + 1, || None);
+        }
+        self.admitted[index] = Some(event);
+        ready
+    }
+
+    /// Hands out up to `max` ready events.
+    pub(crate) fn claim(&mut self, max: usize, tickets: &mut Vec<Ticket>, jobs: &mut Vec<Job>) {
+        tickets.clear();
+        self.scheduler.claim(max, tickets);
+        for ticket in tickets.drain(..) {
+            if let Some(event) = self.admitted[ticket.index()].as_mut() {
+                self.payloads -= usize::from(event.envelope.is_some());
+                jobs.push(Job {
+                    ticket,
+                    subscription: event.subscription,
+                    handler: event.handler,
+                    tag: event.tag,
+                    attempt: event.attempt,
+                    published: event.published,
+                    envelope: event.envelope.take(),
+                    event: event.event.take(),
+                });
+            }
+        }
+    }
+
+    /// Takes back a job that was not begun.
+    pub(crate) fn give_back(&mut self, job: Job) {
+        if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
+            self.payloads += usize::from(job.envelope.is_some());
+            (event.envelope, event.event) = (job.envelope, job.event);
+            self.scheduler.give_back(job.ticket);
+        }
+    }
+
+    /// The event is over: its lanes go on. Answers how many became ready.
+    pub(crate) fn complete(&mut self, ticket: Ticket, took: Duration) -> usize {
+        let Some(event) = self.remove(ticket) else { return 0 };
+        if let Some(span) = &mut self.span {
+            span.record(&event.footprint, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
+        self.scheduler.complete(ticket)
+    }
+
+    /// The event failed and waits for its next attempt. It keeps its lanes.
+    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) {
+        let keep_payload = self.payloads < engine.limits.window;
+        if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
+            event.attempt = next_attempt;
+            event.backing_off = true;
+            event.envelope = job.envelope.filter(|_| keep_payload);
+            self.payloads += usize::from(event.envelope.is_some());
+            Counters::add(&engine.subscriptions[job.subscription].counters.retrying);
+            self.scheduler.back_off(job.ticket);
+            self.wake_at(until, Waiting::Held(job.ticket), engine);
+        }
+    }
+
+    /// The event failed and waits for its next attempt. Its lanes go on; it queues again when it is due.
+    pub(crate) fn release(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
+        let Some(mut event) = self.remove(job.ticket) else { return 0 };
+        event.attempt = next_attempt;
+        event.envelope = job.envelope;
+        event.backing_off = true;
+        // It still is unsettled, so it counts against the look-ahead.
+        self.in_flight[event.subscription] += 1;
+        Counters::add(&engine.subscriptions[event.subscription].counters.retrying);
+        let ready = self.scheduler.complete(job.ticket);
+        self.wake_at(until, Waiting::Released(Box::new(event)), engine);
+        ready
+    }
+
+    /// The event and everything that waits behind it are set aside, in order.
+    pub(crate) fn park(&mut self, job: &Job, scope: ParkScope, reason: String, engine: &Engine) {
+        let mut reason = Some(reason);
+        for parked in self.scheduler.park(job.ticket, scope) {
+            let Some(event) = self.remove(parked.ticket) else { continue };
+            // The first one is the event itself, which has been tried; the others wait for their next attempt.
+            let attempts = if parked.ticket == job.ticket { event.attempt } else { event.attempt - 1 };
+            self.set_aside(event.subscription, event.tag, attempts, parked.lanes.into_vec(), reason.take(), engine);
+        }
+    }
+
+    fn set_aside(
+        &mut self,
+        subscription: usize,
+        tag: DeliveryTag,
+        attempts: u32,
+        lanes: Vec<(Lane, Mode)>,
+        reason: Option<String>,
+        engine: &Engine,
+    ) {
+        Counters::add(&engine.subscriptions[subscription].counters.parked);
+        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone() });
+        engine.settle.push([(subscription, Settlement::Park { tag, attempts, lanes, reason })]);
+    }
+
+    /// Makes ready what is due, and answers how much became ready and when the next is due.
+    pub(crate) fn due(&mut self, now: Instant, engine: &Engine) -> (usize, Option<Instant>) {
+        let mut ready = 0;
+        while let Some(Reverse((time, ..))) = self.due.peek() {
+            if *time > now {
+                return (ready, Some(*time));
+            }
+            let Some(Reverse((_, _, waiting))) = self.due.pop() else { break };
+            match waiting {
+                Waiting::Held(ticket) => {
+                    // A stale ticket names nobody; its slot may be somebody else's by now.
+                    if !self.scheduler.due(ticket) {
+                        continue;
+                    }
+                    if let Some(event) = self.admitted[ticket.index()].as_mut() {
+                        event.backing_off = false;
+                        let counter = &engine.subscriptions[event.subscription].counters.retrying;
+                        counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    ready += 1;
+                }
+                Waiting::Released(mut event) => {
+                    event.backing_off = false;
+                    self.in_flight[event.subscription] -= 1;
+                    let counter = &engine.subscriptions[event.subscription].counters.retrying;
+                    counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    ready += usize::from(self.admit(*event, None, engine));
+                }
+            }
+        }
+        (ready, None)
+    }
+
+    fn wake_at(&mut self, time: Instant, waiting: Waiting, engine: &Engine) {
+        let sooner = self.due.peek().is_none_or(|Reverse((first, ..))| time < *first);
+        self.order += 1;
+        self.due.push(Reverse((time, self.order, waiting)));
+        if sooner {
+            engine.timer.notify_one();
+        }
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
+        let event = self.admitted.get_mut(ticket.index())?.take()?;
+        self.payloads -= usize::from(event.envelope.is_some());
+        self.in_flight[event.subscription] -= 1;
+        Some(event)
+    }
+}
+
+/// The correlation id of an event, or its own id when it began the transaction: what log lines of one business
+/// transaction have in common.
+pub(crate) fn correlation(envelope: &Envelope) -> &str {
+    envelope.extensions.get(extension::CORRELATION_ID).unwrap_or(envelope.id.as_str())
+}

@@ -1,0 +1,180 @@
+//! Outcomes: what becomes of an event whose handler failed, or left its work to a store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use commute_core::{
+    Code, Committed, Context, DeadLetter, Emitted, Envelope, Error, HandlerError, Outgoing, Settlement, Transact, Unit,
+    UnitError, cloudevents,
+};
+use tokio::time::Instant;
+
+use crate::engine::{Engine, Job};
+use crate::plan::dead_letter_id;
+use crate::publish::caused;
+use crate::retry::{Exhausted, OnFailure};
+use crate::stats::Counters;
+use crate::worker::succeeded;
+
+/// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
+/// broken database, short enough not to be noticed after a single hiccup.
+const LOST_DELAY: Duration = Duration::from_millis(100);
+
+/// Leaves work to its store; what comes of it is concluded from the store's thread.
+pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: Box<dyn Transact>, started: Instant) {
+    engine.dispatch().transacting += 1;
+    let unit = Unit {
+        subscription: context.route.subscription.clone(),
+        event: context.envelope.id.clone(),
+        stage: {
+            let (engine, context) = (engine.clone(), context.clone());
+            let (subscription, handler) = (job.subscription, job.handler);
+            Box::new(move |events| engine.stage(subscription, handler, &context, events))
+        },
+    };
+    let engine = engine.clone();
+    work.submit(unit, Box::new(move |result| concluded(&engine, job, &context, result, started)));
+}
+
+fn concluded(
+    engine: &Arc<Engine>,
+    job: Job,
+    context: &Context,
+    result: Result<Committed, UnitError>,
+    started: Instant,
+) {
+    let counters = &engine.subscriptions[job.subscription].counters;
+    match result {
+        Ok(committed) => {
+            let took = started.elapsed();
+            match committed {
+                Committed::Fresh => succeeded(engine, &job, took),
+                Committed::Duplicate => Counters::add(&counters.duplicates),
+            }
+            engine.subscriptions[job.subscription].handler(job.handler).budget.deposit();
+            // The inbox mark is in the store, where it was committed with the effects.
+            let ack = Settlement::Ack { tag: job.tag, publish: Vec::new(), mark: false };
+            engine.settle.push([(job.subscription, ack)]);
+            let mut dispatch = engine.dispatch();
+            dispatch.transacting -= 1;
+            dispatch.complete(job.ticket, took);
+        }
+        Err(UnitError::Failed(error)) => {
+            engine.dispatch().transacting -= 1;
+            failed(engine, job, context, error);
+        }
+        Err(UnitError::Lost(error)) => {
+            tracing::warn!(app = %engine.name, event = %context.envelope.id, %error, "a transaction was lost and is run again");
+            let attempt = job.attempt;
+            let mut dispatch = engine.dispatch();
+            dispatch.transacting -= 1;
+            dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
+        }
+    }
+    engine.work.notify_one();
+    engine.room.notify_waiters();
+}
+
+/// Decides what becomes of a failed event: another attempt, a dead letter, or parking.
+pub(crate) fn failed(engine: &Engine, job: Job, context: &Context, error: HandlerError) {
+    let subscription = &engine.subscriptions[job.subscription];
+    let handler = subscription.handler(job.handler);
+    Counters::add(&subscription.counters.failed);
+    tracing::debug!(app = %engine.name, event = %context.envelope.id, attempt = job.attempt, %error, "an attempt failed");
+    if !error.is_retryable() {
+        return give_up(engine, job, context, error.code(), error.reason());
+    }
+    let last = job.attempt >= handler.parts.backoff.attempts;
+    let within_budget = last || handler.budget.withdraw();
+    match handler.parts.backoff.decide(job.attempt, within_budget, fastrand::f64()) {
+        Some(delay) => retry(engine, job, handler.parts.on_failure, delay),
+        None => match handler.when_exhausted {
+            Exhausted::Skip => give_up(engine, job, context, Code::AttemptsExhausted, error.reason()),
+            Exhausted::Park | Exhausted::ParkPrimary => {
+                let reason = format!("{} ({})", error.reason(), error.code());
+                tracing::warn!(app = %engine.name, event = %context.envelope.id, %reason, "an event is parked with its lanes");
+                engine.dispatch().park(&job, handler.park_scope(), reason, engine);
+                engine.work.notify_one();
+                engine.room.notify_waiters();
+            }
+        },
+    }
+}
+
+fn retry(engine: &Engine, job: Job, on_failure: OnFailure, delay: Duration) {
+    let not_before = engine.clock.now().plus(delay);
+    let defer = Settlement::Defer { tag: job.tag, attempts: job.attempt, not_before };
+    engine.settle.push([(job.subscription, defer)]);
+    let (until, next) = (Instant::now() + delay, job.attempt + 1);
+    let mut dispatch = engine.dispatch();
+    let ready = match on_failure {
+        OnFailure::HoldLane => {
+            dispatch.hold(job, until, next, engine);
+            0
+        }
+        OnFailure::ReleaseLane => dispatch.release(job, until, next, engine),
+    };
+    drop(dispatch);
+    if ready > 0 {
+        engine.work.notify_one();
+    }
+}
+
+/// The event becomes a dead letter, and its lanes go on.
+fn give_up(engine: &Engine, job: Job, context: &Context, code: Code, reason: String) {
+    let topic = &engine.subscriptions[job.subscription].handler(job.handler).dead_letters;
+    let attempts = job.attempt;
+    let settlement = dead_letter(engine, job.subscription, job.tag, topic, context, attempts, code, reason);
+    engine.settle.push([(job.subscription, settlement)]);
+    engine.dispatch().complete(job.ticket, Duration::ZERO);
+    engine.work.notify_one();
+    engine.room.notify_waiters();
+}
+
+/// Acknowledges a delivery together with the dead letter that takes its place.
+#[allow(clippy::too_many_arguments, reason = "a dead letter says this much")]
+pub(crate) fn dead_letter(
+    engine: &Engine,
+    subscription: usize,
+    tag: commute_core::DeliveryTag,
+    topic: &commute_core::Topic,
+    context: &Context,
+    attempts: u32,
+    code: Code,
+    reason: String,
+) -> Settlement {
+    let sub = &engine.subscriptions[subscription];
+    Counters::add(&sub.counters.dead);
+    tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
+    let letter = DeadLetter {
+        code: code.number().to_owned(),
+        reason,
+        attempts,
+        subscription: context.route.subscription.to_string(),
+        topic: context.route.topic.to_string(),
+        event: cloudevents::to_json(&context.envelope),
+    };
+    let publish = match dead_letter_envelope(engine, context, &letter) {
+        Ok(envelope) => vec![Outgoing { topic: topic.clone(), envelope, not_before: None }],
+        Err(error) => {
+            // A dead letter that cannot be written must not take the event with it.
+            engine.fail(error);
+            return Settlement::Return { tag };
+        }
+    };
+    Settlement::Ack { tag, publish, mark: engine.broker.capabilities().inbox_retention.is_some() }
+}
+
+fn dead_letter_envelope(engine: &Engine, context: &Context, letter: &DeadLetter) -> Result<Envelope, Error> {
+    let emitted = Emitted::encode(letter)?;
+    let mut envelope = caused(context, u32::MAX, emitted, &engine.name, engine.clock.now())?;
+    envelope.id = dead_letter_id(&context.envelope.id, &context.route.subscription);
+    Ok(envelope)
+}
+
+/// Counts a delivery that needs no handling.
+pub(crate) fn ignored(engine: &Engine, subscription: usize, tag: commute_core::DeliveryTag) -> Settlement {
+    engine.subscriptions[subscription].counters.ignored.fetch_add(1, Ordering::Relaxed);
+    Settlement::Ack { tag, publish: Vec::new(), mark: false }
+}

@@ -1,0 +1,316 @@
+//! A running app: its tasks, and the handle that watches, releases and stops it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use commute_core::{Code, Error, Lane, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionSpec};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::contract::Contract;
+use crate::engine::{Engine, SetAside, Sub};
+use crate::handler::subscription_lane;
+use crate::parking;
+use crate::plan::plan;
+use crate::publish::Publisher;
+use crate::stats::{Counters, Stats, SubscriptionStats};
+use crate::{consumer, relay, settle, timer, worker};
+
+/// A lease is how long a backend on the other side of a network waits for a sign of life.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
+pub struct Running {
+    engine: Arc<Engine>,
+    contract: Contract,
+    store: Option<Arc<dyn Store>>,
+    outbox: Option<Arc<dyn Outbox>>,
+    consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
+    workers: TaskTracker,
+    others: TaskTracker,
+    drain: Duration,
+}
+
+/// What a stop left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Events that were taken and not handled; they are delivered again at the next start.
+    pub unhandled: usize,
+    /// Events that are staged in the store; they are published at the next start.
+    pub staged: usize,
+}
+
+impl Running {
+    pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
+        let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
+        let (workers, measure, store) = (app.workers, app.measure, app.store.clone());
+        let (planned, contract) = plan(app, &*broker)?;
+        tracing::info!(app = %name, contract = %contract, "starting");
+        let (mut subscriptions, mut receivers) = (Vec::new(), Vec::new());
+        for planned in planned {
+            let spec = SubscriptionSpec {
+                topic: planned.route.topic.clone(),
+                group: planned.route.subscription.clone(),
+                credit: limits.look_ahead,
+                lease: LEASE,
+            };
+            let whole = subscription_lane(planned.route.topic.as_str(), &planned.route.subscription);
+            let opened = broker.subscribe(spec).await?;
+            receivers.push(opened.receiver);
+            subscriptions.push(Sub { planned, whole, settler: opened.settler, counters: Counters::new() });
+        }
+        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure);
+        let engine = Arc::new(engine);
+        recall_parked(&engine).await?;
+        let outbox = store.as_ref().map(|store| store.outbox());
+        let mut running = Running {
+            engine,
+            contract,
+            store,
+            outbox,
+            consumers: Vec::new(),
+            workers: TaskTracker::new(),
+            others: TaskTracker::new(),
+            drain,
+        };
+        running.spawn(receivers);
+        Ok(running)
+    }
+
+    fn spawn(&mut self, receivers: Vec<Box<dyn Receiver>>) {
+        let engine = &self.engine;
+        self.others.spawn(settling(engine.clone()));
+        self.others.spawn(timer::tick(engine.clone()));
+        if let Some(outbox) = &self.outbox {
+            self.others.spawn(relay::relay(engine.clone(), outbox.clone()));
+        }
+        for _ in 0..engine.workers {
+            self.workers.spawn(worker::work(engine.clone()));
+        }
+        for (n, receiver) in receivers.into_iter().enumerate() {
+            self.consumers.push(tokio::spawn(consumer::consume(engine.clone(), n, receiver)));
+        }
+        self.workers.close();
+        self.others.close();
+    }
+
+    /// What this app is promised.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// A publisher that signs with the app's name.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.engine.broker.clone(), self.engine.name.clone())
+    }
+
+    /// What it has done, and what it holds now.
+    pub fn stats(&self) -> Stats {
+        let engine = &self.engine;
+        let dispatch = engine.dispatch();
+        let scheduler = &dispatch.scheduler;
+        let (running, waiting, ready) = (scheduler.running(), scheduler.waiting(), scheduler.ready());
+        let path = dispatch.span.as_ref().map_or(0, commute_scheduler::Span::critical_path);
+        drop(dispatch);
+        Stats {
+            app: engine.name.to_string(),
+            running,
+            waiting,
+            ready,
+            staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+            work: Duration::from_nanos(engine.work_nanos.load(Ordering::Relaxed)),
+            critical_path: Duration::from_nanos(path),
+            subscriptions: engine.subscriptions.iter().map(stats_of).collect(),
+        }
+    }
+
+    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
+    /// `None` when its broker cannot say what is stored.
+    pub fn is_idle(&self) -> Option<bool> {
+        let engine = &self.engine;
+        // Where an event is moves one way: broker, dispatch, settle queue, outbox. Looked at in this order, an event on
+        // its way cannot be missed in all of them.
+        for subscription in &engine.subscriptions {
+            if subscription.settler.backlog()? > 0 {
+                return Some(false);
+            }
+        }
+        if engine.dispatch().in_flight.iter().any(|held| *held > 0) || !engine.settle.is_empty() {
+            return Some(false);
+        }
+        Some(self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty()))
+    }
+
+    /// Waits until [`Running::is_idle`] has been true twice in a row with nothing received in between.
+    ///
+    /// # Errors
+    /// The failure that stopped the app, or `NeedNotMet` when the broker cannot say what is stored.
+    pub async fn idle(&self) -> Result<()> {
+        let mut before = None;
+        loop {
+            let Some(idle) = self.is_idle() else {
+                return Err(Error::new(Code::NeedNotMet, "this broker cannot say what is stored"));
+            };
+            let received: u64 =
+                self.engine.subscriptions.iter().map(|sub| sub.counters.received.load(Ordering::Relaxed)).sum();
+            if idle && before == Some(received) {
+                return Ok(());
+            }
+            before = idle.then_some(received);
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(2)) => {}
+                failure = self.failed() => return Err(failure),
+            }
+        }
+    }
+
+    /// Releases a parked lane, and with it every lane that its events hold; they come back in the order in which they
+    /// were set aside, before anything that arrives later, and are tried anew. Answers how many came back.
+    ///
+    /// # Errors
+    /// `NotParked` when the lane is not parked; the broker's otherwise.
+    pub async fn release(&self, lane: Lane) -> Result<usize> {
+        parking::release(&self.engine, lane).await
+    }
+
+    /// The parked lanes, each once, in the order in which they were parked.
+    pub fn parked_lanes(&self) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        for (lane, _) in self.engine.dispatch().parked.iter().flat_map(|event| &event.lanes) {
+            if !lanes.contains(lane) {
+                lanes.push(*lane);
+            }
+        }
+        lanes
+    }
+
+    /// Waits until the app fails by itself, and answers why. Cancel safe.
+    pub async fn failed(&self) -> Error {
+        loop {
+            self.engine.stop.everything.cancelled().await;
+            if let Some(failure) = self.engine.failure.get() {
+                let detail = failure.detail().to_owned();
+                return Error::new(failure.code(), detail).caused_by(failure.to_string());
+            }
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Stops in the documented order: takes no more deliveries, finishes what is being handled (up to the drain time),
+    /// flushes settlements, publishes what is staged, closes the subscriptions. The broker stays open; it may be
+    /// shared. Nothing is lost however it ends.
+    ///
+    /// # Errors
+    /// The failure that stopped the app before.
+    pub async fn stop(mut self) -> Result<Left> {
+        let engine = self.engine.clone();
+        let deadline = tokio::time::Instant::now() + self.drain;
+        engine.stop.receiving.cancel();
+        let mut receivers = Vec::new();
+        for consumer in self.consumers.drain(..) {
+            receivers.extend(consumer.await);
+        }
+        engine.stop.working.cancel();
+        let drained = async {
+            self.workers.wait().await;
+            while engine.dispatch().transacting > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            engine.settle.flushed().await;
+            while self.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = drained => {}
+            () = tokio::time::sleep_until(deadline) => {
+                tracing::warn!(app = %engine.name, "the drain time is over; what was being handled is delivered again");
+            }
+            () = engine.stop.everything.cancelled() => {}
+        }
+        let left = Left {
+            unhandled: engine.dispatch().in_flight.iter().sum(),
+            staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+        };
+        engine.stop.everything.cancel();
+        if let Some(store) = &self.store {
+            store.close().await?;
+        }
+        self.others.wait().await;
+        drop(receivers);
+        match engine.failure.get() {
+            Some(_) => Err(self.failed().await),
+            None => Ok(left),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let stop = &self.engine.stop;
+        stop.receiving.cancel();
+        stop.working.cancel();
+        stop.everything.cancel();
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Running({})", self.engine.name)
+    }
+}
+
+async fn settling(engine: Arc<Engine>) {
+    let settlers: Vec<_> = engine.subscriptions.iter().map(|sub| sub.settler.clone()).collect();
+    let settled = tokio::select! {
+        () = engine.stop.everything.cancelled() => return,
+        settled = settle::settle(&engine.settle, &settlers, &engine.broker) => settled,
+    };
+    if let Err(error) = settled {
+        engine.fail(error);
+    }
+}
+
+/// Marks the lanes that were parked when the last process stopped, before anything is received.
+async fn recall_parked(engine: &Engine) -> Result<()> {
+    let mut all = Vec::new();
+    for (n, subscription) in engine.subscriptions.iter().enumerate() {
+        for parked in subscription.settler.parked().await? {
+            Counters::add(&subscription.counters.parked);
+            all.push((parked.since, n, parked));
+        }
+    }
+    // Within a subscription the order is exact; between subscriptions it is that of the clock.
+    all.sort_by_key(|(since, n, _)| (*since, *n));
+    let mut dispatch = engine.dispatch();
+    for (_, subscription, parked) in all {
+        for (lane, mode) in &parked.lanes {
+            dispatch.scheduler.mark_parked(*lane, *mode);
+        }
+        dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes });
+    }
+    Ok(())
+}
+
+fn stats_of(sub: &Sub) -> SubscriptionStats {
+    let counters = &sub.counters;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (latency_p50, latency_p99) = counters.latency();
+    SubscriptionStats {
+        topic: sub.planned.route.topic.to_string(),
+        subscription: sub.planned.route.subscription.to_string(),
+        received: count(&counters.received),
+        handled: count(&counters.handled),
+        failed: count(&counters.failed),
+        duplicates: count(&counters.duplicates) + sub.settler.absorbed(),
+        dead: count(&counters.dead),
+        parked: count(&counters.parked),
+        ignored: count(&counters.ignored),
+        retrying: count(&counters.retrying),
+        backlog: sub.settler.backlog(),
+        latency_p50,
+        latency_p99,
+    }
+}

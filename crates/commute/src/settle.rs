@@ -1,0 +1,114 @@
+//! Settling: the last word on a delivery.
+//!
+//! Outcomes arrive from workers and stores, settlements leave for the broker, in the order in which they arrived. Nothing
+//! else in the engine may settle, so this is the file to read when something was lost or doubled.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use commute_core::{Broker, Outgoing, Result, Settlement, Settler, SharedBroker};
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use crate::stats::lock;
+
+/// What waits to be settled. Bounded by the credit of the subscriptions: a delivery has at most one settlement that
+/// ends it, and one deferral per attempt.
+#[derive(Debug, Default)]
+pub(crate) struct SettleQueue {
+    waiting: Mutex<Vec<(usize, Settlement)>>,
+    /// Waiting, or on their way.
+    unsettled: AtomicUsize,
+    wake: Notify,
+    settled: Notify,
+}
+
+impl SettleQueue {
+    /// Hands over settlements; conflicting events must be handed over in their order.
+    pub(crate) fn push(&self, settlements: impl IntoIterator<Item = (usize, Settlement)>) {
+        let mut waiting = lock(&self.waiting);
+        let before = waiting.len();
+        waiting.extend(settlements);
+        let more = waiting.len() - before;
+        if more > 0 {
+            self.unsettled.fetch_add(more, Ordering::AcqRel);
+            drop(waiting);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether everything handed over is durable.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until everything handed over so far is durable.
+    pub(crate) async fn flushed(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.is_empty() {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// Settles until it is dropped or the broker fails for good.
+///
+/// Commit first, then ack: the store has committed before a settlement gets here, so a crash in between delivers twice,
+/// and the inbox makes twice harmless. The other order would lose the event.
+pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>], broker: &SharedBroker) -> Result<()> {
+    loop {
+        let batch = std::mem::take(&mut *lock(&queue.waiting));
+        if batch.is_empty() {
+            queue.wake.notified().await;
+            continue;
+        }
+        let count = batch.len();
+        if broker.capabilities().atomic_settle {
+            atomically(batch, settlers).await?;
+        } else {
+            publish_then_settle(batch, settlers, &**broker).await?;
+        }
+        queue.unsettled.fetch_sub(count, Ordering::AcqRel);
+        queue.settled.notify_waiters();
+    }
+}
+
+/// One call for each run of settlements of one subscription. `join_all` polls them in order for the first time, and the
+/// broker promises that the order of effects is the order of first polls.
+async fn atomically(batch: Vec<(usize, Settlement)>, settlers: &[Arc<dyn Settler>]) -> Result<()> {
+    let runs = runs(batch);
+    join_all(runs.into_iter().map(|(n, run)| settlers[n].settle(run))).await.into_iter().collect()
+}
+
+/// Where publishing and settling are two steps, publishing comes first: the derived ids make a second publish harmless.
+async fn publish_then_settle(
+    mut batch: Vec<(usize, Settlement)>,
+    settlers: &[Arc<dyn Settler>],
+    broker: &dyn Broker,
+) -> Result<()> {
+    let mut outgoing: Vec<Outgoing> = Vec::new();
+    for (_, settlement) in &mut batch {
+        if let Settlement::Ack { publish, .. } = settlement {
+            outgoing.append(publish);
+        }
+    }
+    if !outgoing.is_empty() {
+        broker.publish(outgoing).await?;
+    }
+    atomically(batch, settlers).await
+}
+
+fn runs(batch: Vec<(usize, Settlement)>) -> Vec<(usize, Vec<Settlement>)> {
+    let mut runs: Vec<(usize, Vec<Settlement>)> = Vec::new();
+    for (n, settlement) in batch {
+        match runs.last_mut() {
+            Some((last, run)) if *last == n => run.push(settlement),
+            _ => runs.push((n, vec![settlement])),
+        }
+    }
+    runs
+}
