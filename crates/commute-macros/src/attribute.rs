@@ -82,10 +82,16 @@ fn once<T>(place: &mut Option<T>, value: T, meta: &ParseNestedMeta<'_>) -> Resul
 fn check_name(name: &LitStr) -> Result<()> {
     let text = name.value();
     if text.is_empty() {
-        return Err(Error::new(name.span(), "the type of an event is a name, like \"shop.order.placed\"; it cannot be empty"));
+        return Err(Error::new(
+            name.span(),
+            "the type of an event is a name, like \"shop.order.placed\"; it cannot be empty",
+        ));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Error::new(name.span(), "the type of an event has no spaces; use dots, like \"shop.order.placed\""));
+        return Err(Error::new(
+            name.span(),
+            "the type of an event has no spaces; use dots, like \"shop.order.placed\"",
+        ));
     }
     Ok(())
 }

@@ -58,9 +58,7 @@ fn incoming(krate: &syn::Path, ident: &Ident, variants: &[(&Ident, &Type)]) -> T
             }
         }
     });
-    let keys = variants.iter().map(|(variant, ty)| {
-        quote!(Self::#variant(event) => <#ty as #krate::Event>::key(event))
-    });
+    let keys = variants.iter().map(|(variant, ty)| quote!(Self::#variant(event) => <#ty as #krate::Event>::key(event)));
     quote! {
         #[automatically_derived]
         impl #krate::Incoming for #ident {
@@ -90,9 +88,9 @@ fn incoming(krate: &syn::Path, ident: &Ident, variants: &[(&Ident, &Type)]) -> T
 
 fn answer(krate: &syn::Path, ident: &Ident, variants: &[(&Ident, &Type)]) -> TokenStream {
     let names = variants.iter().map(|(_, ty)| name_of(krate, ty));
-    let emit = variants.iter().map(|(variant, _)| {
-        quote!(Self::#variant(event) => events.push(#krate::Emitted::encode(&event)?))
-    });
+    let emit = variants
+        .iter()
+        .map(|(variant, _)| quote!(Self::#variant(event) => events.push(#krate::Emitted::encode(&event)?)));
     quote! {
         #[automatically_derived]
         impl #krate::Answer for #ident {
