@@ -75,17 +75,18 @@ impl Inlet {
         let known = &mut subscriptions[*subscription as usize];
         let topic = &topics[known.topic as usize];
         let max = max.min(known.delivering.room(*incarnation));
-        let mut chosen = Vec::new();
+        let (mut chosen, mut for_others) = (Vec::new(), false);
         while chosen.len() < max {
             let key_of = |position| topic.get(position).and_then(|meta| meta.key);
             let Some((position, assigned)) = known.next_position(topic, now, *incarnation) else { break };
-            if known.is_out(position) {
+            if known.is_out(position) || known.delivering.is_held(position) {
                 continue;
             }
             let Some(meta) = topic.get(position) else { continue };
             if !assigned && known.delivering.is_shared() {
                 let owner = known.delivering.owner(meta.key, *incarnation);
                 if owner != *incarnation {
+                    for_others = true;
                     known.delivering.assign(owner, position, key_of(position));
                     if known.delivering.is_full(owner) {
                         break;
@@ -106,7 +107,7 @@ impl Inlet {
             });
         }
         let due = known.delivering.later.first_key_value().map(|((time, _), ())| time.since(now));
-        if known.delivering.is_shared() {
+        if for_others {
             // What was put aside for the others is theirs to find.
             shared.changed.notify_waiters();
         }
@@ -165,8 +166,7 @@ impl Drop for HandBack<'_> {
         let mut state = self.outlet.shared.state();
         let delivering = &mut state.subscriptions[self.outlet.subscription as usize].delivering;
         for position in self.positions.drain(..) {
-            delivering.settle(position);
-            delivering.again.insert(position);
+            delivering.give_back(position);
         }
     }
 }

@@ -341,8 +341,7 @@ fn settle(
             note(log, state, Record::Park { subscription, position, aside }, options);
         }
         Settlement::Return { .. } => {
-            known.delivering.settle(position);
-            known.delivering.again.insert(position);
+            known.delivering.give_back(position);
         }
     }
 }

@@ -55,10 +55,11 @@ impl Delivering {
         let Some(n) = self.receivers.iter().position(|receiver| receiver.incarnation == incarnation) else { return };
         let gone = self.receivers.remove(n);
         self.again.extend(gone.assigned);
-        let again = &mut self.again;
+        // What was unparked beyond the cursor is found there.
+        let (again, cursor) = (&mut self.again, self.cursor);
         self.unsettled.retain(|position, held| {
             let stays = held.incarnation != incarnation;
-            if !stays {
+            if !stays && *position < cursor {
                 again.insert(*position);
             }
             stays
@@ -92,6 +93,11 @@ impl Delivering {
         self.unsettled.get(&position).is_some_and(|held| held.incarnation == incarnation)
     }
 
+    /// Whether a delivery is in anybody's hands: what was unparked may lie before the cursor.
+    pub(crate) fn is_held(&self, position: u64) -> bool {
+        self.unsettled.contains_key(&position)
+    }
+
     /// A receiver takes a delivery.
     pub(crate) fn take(&mut self, incarnation: u32, position: u64, key: Option<u64>) {
         self.unsettled.insert(position, Held { incarnation, key });
@@ -118,6 +124,14 @@ impl Delivering {
             }
         }
         true
+    }
+
+    /// A delivery goes back to where it came from.
+    pub(crate) fn give_back(&mut self, position: u64) {
+        // What was unparked beyond the cursor is found there.
+        if self.settle(position) && position < self.cursor {
+            self.again.insert(position);
+        }
     }
 
     /// Whether others share the work.

@@ -68,8 +68,8 @@ impl Stored {
         at: Location,
         options: &Options,
     ) {
-        if self.events.is_empty() && self.first <= position {
-            // Either the first event, or the first one whose segment is still there.
+        if self.events.is_empty() {
+            // Either the next event, or the first one whose segment is still there.
             self.first = position;
         }
         let Some(envelope) = envelope.filter(|_| position == self.next()) else { return };
