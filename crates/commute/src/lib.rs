@@ -47,3 +47,8 @@ pub use stats::{Stats, SubscriptionStats};
 pub mod __private {
     pub use commute_core::*;
 }
+
+/// The code blocks of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
