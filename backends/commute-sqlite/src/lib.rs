@@ -1,47 +1,67 @@
-//! SQLite as a store: the inbox mark of an event, the handler's effects and the events that it answers are committed in
-//! one transaction, or not at all. Independent events share a commit.
+//! SQLite as a store: a handler's effects, the mark that it ran, and what it publishes, in one transaction.
+//!
+//! A handler whose effects live in SQLite is a plain function of the event, the transaction and extractors:
 //!
 //! ```
-//! use commute_core::{Event, HandlerError};
+//! use commute_core::{HandlerError, State};
 //! use commute_sqlite::{Sqlite, Tx};
-//! use serde::{Deserialize, Serialize};
+//! # use commute_macros::Event;
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Debug, Serialize, Deserialize, Event)]
+//! # #[event(type = "shop.order.placed", key = "order", crate = "commute_core")]
+//! # struct OrderPlaced { order: String, product: String, quantity: i64 }
+//! # #[derive(Debug, Serialize, Deserialize, Event)]
+//! # #[event(type = "shop.stock.reserved", key = "order", crate = "commute_core")]
+//! # struct StockReserved { order: String }
 //!
-//! #[derive(Serialize, Deserialize)]
-//! struct Deposited { account: String, amount: i64 }
-//!
-//! impl Event for Deposited {
-//!     const TYPE: &'static str = "bank.deposited";
+//! fn reserve(order: OrderPlaced, tx: &Tx<'_>) -> Result<StockReserved, HandlerError> {
+//!     tx.execute("UPDATE stock SET units = units - ?2 WHERE product = ?1", (&order.product, order.quantity))?;
+//!     Ok(StockReserved { order: order.order })
 //! }
 //!
-//! fn deposit(event: Deposited, tx: &Tx<'_>) -> Result<(), HandlerError> {
-//!     tx.execute("UPDATE accounts SET balance = balance + ?2 WHERE id = ?1", (event.account, event.amount))?;
-//!     Ok(())
-//! }
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let directory = tempfile::tempdir()?;
-//! let db = Sqlite::builder(directory.path().join("bank.db"))
-//!     .setup(|db| db.execute_batch("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, balance INTEGER)"))
-//!     .open()?;
-//! // App::new("bank").store(db.clone()).on("bank.deposits", handler(db.transaction(deposit)))
-//! let _handler = db.transaction(deposit);
+//! # fn main() -> commute_core::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("inventory.db");
+//! const TABLES: &str = "CREATE TABLE IF NOT EXISTS stock (product TEXT PRIMARY KEY, units INTEGER NOT NULL)";
+//! let db = Sqlite::builder(path).setup(|db| db.execute_batch(TABLES)).open()?;
+//! let handler = db.transaction(reserve);
+//! // App::new("inventory").store(db).on("shop.orders", handler(handler).publishes("shop.stock"))
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A handler that must wait for something first is an async function that ends with `Ok(db.write(move |tx| …))`: nothing
-//! is written until the handler has returned it.
+//! An async handler first does its asynchronous work and then answers with [`Sqlite::write`].
 //!
-//! The database stays an ordinary one: commute adds `commute_inbox`, `commute_outbox` and `commute_meta`.
+//! ```text
+//! submit ─► writer thread ─► group: begin ─► per event: savepoint, inbox mark, function, staged events
+//!                                   commit ─► done ─► settle
+//!                                         └─► outbox ─► relay ─► confirm
+//! ```
+//!
+//! | Room | What happens there |
+//! |---|---|
+//! | `sqlite`, `builder`, `schema` | the handle; how it is opened; what is in the file |
+//! | `transaction`, `write`, `tx` | what handlers are written with |
+//! | `writer`, `group` | the thread; one transaction shared by many events |
+//! | `inbox`, `outbox`, `reader` | marks; staged events; reading beside the writer |
 
+mod builder;
 mod error;
-mod handler;
+mod group;
+mod inbox;
 mod outbox;
+mod reader;
+mod schema;
 mod sqlite;
+mod transaction;
 mod tx;
+mod write;
 mod writer;
 
-pub use handler::{Transaction, TransactionHandler, Write};
-pub use rusqlite::{self, OptionalExtension};
-pub use sqlite::{Builder, Sqlite};
+pub use builder::Builder;
+pub use rusqlite;
+pub use rusqlite::{Connection, OptionalExtension, Row, params};
+pub use sqlite::Sqlite;
+pub use transaction::{Transaction, Transactional};
 pub use tx::Tx;
+pub use write::Write;

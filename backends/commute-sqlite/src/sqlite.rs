@@ -1,225 +1,175 @@
-//! The database: opened once, written by one thread, read by anybody.
+//! The handle: what an application holds of an open database.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commute_core::{BoxFuture, Clock, Code, Error, Outbox, Result, Store, SystemClock};
-use rusqlite::{Connection, OpenFlags};
+use commute_core::{Answer, BoxFuture, Code, Done, Error, HandlerError, Outbox, Result, Store, Unit, UnitError};
+use rusqlite::Connection;
 
-use crate::error::failed;
-use crate::outbox::Staged;
-use crate::writer::{self, Queue};
+use crate::builder::Builder;
+use crate::error::closed;
+use crate::outbox::{RelayEnd, Staged};
+use crate::reader::Reader;
+use crate::transaction::{Transaction, Transactional};
+use crate::tx::Tx;
+use crate::write::{Work, Write};
+use crate::writer::{Job, Message, Writer};
 
-/// Of commute's own tables.
-const FORMAT: i64 = 1;
+/// What can wait for the writer. The engine has a few hundred events in transactions; whoever submits so much more that
+/// this is full hears that the event is lost, and may submit it again.
+const QUEUE: usize = 8192;
 
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS commute_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS commute_inbox (
-        subscription TEXT NOT NULL, event BLOB NOT NULL, at INTEGER NOT NULL,
-        PRIMARY KEY (subscription, event)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS commute_outbox (
-        seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL,
-        subject TEXT, time INTEGER NOT NULL, datacontenttype TEXT, dataschema TEXT, extensions TEXT NOT NULL,
-        not_before INTEGER, data BLOB NOT NULL);";
-
-/// A database whose writer runs transactional handlers. Cheap to clone; all clones are the same database.
+/// An open SQLite database: a [`Store`] for the engine, and the way in for handlers and queries. Cheap to clone.
+///
+/// One `Sqlite` owns a file at a time. It is closed by [`Store::close`], which the engine calls, or with its last clone,
+/// which waits until what was submitted is committed.
 #[derive(Clone)]
 pub struct Sqlite {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) queue: Arc<Queue>,
-    staged: Arc<Staged>,
+struct Inner {
     name: String,
     inbox_retention: Duration,
-    reader: Mutex<Connection>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
-}
-
-type Setup = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
-
-/// How to open a database.
-pub struct Builder {
-    path: PathBuf,
-    inbox_retention: Duration,
-    max_group: usize,
-    setup: Vec<Setup>,
-    clock: Arc<dyn Clock>,
+    messages: SyncSender<Message>,
+    writer: Mutex<Option<JoinHandle<Result<()>>>>,
+    staged: Arc<Staged>,
+    reader: Arc<Reader>,
 }
 
 impl Sqlite {
-    /// Opens a database, creating it when it does not exist.
+    /// Opens a database with the defaults of [`Builder`].
     ///
     /// # Errors
-    /// See [`Builder::open`].
+    /// As [`Builder::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open()
     }
 
-    /// Opens a database with settings.
+    /// Says how to open a database.
     pub fn builder(path: impl AsRef<Path>) -> Builder {
-        Builder {
-            path: path.as_ref().to_owned(),
-            inbox_retention: Duration::from_secs(7 * 24 * 3600),
-            max_group: 256,
-            setup: Vec::new(),
-            clock: Arc::new(SystemClock),
-        }
+        Builder::new(path.as_ref().to_owned())
     }
 
-    /// Reads, beside the writer: sees what was committed. Blocking.
-    ///
-    /// # Errors
-    /// `StoreFailed`, with SQLite's error.
-    pub fn read_blocking<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let reader = self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&reader).map_err(|cause| failed("cannot read", cause))
+    pub(crate) fn start(
+        path: &Path,
+        inbox_retention: Duration,
+        writer: Writer,
+        staged: Arc<Staged>,
+        reader: Arc<Reader>,
+    ) -> Result<Self> {
+        let (messages, inbox) = sync_channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("commute-sqlite".to_owned())
+            .spawn(move || writer.run(inbox))
+            .map_err(|cause| Error::new(Code::StoreFailed, "cannot start the writer's thread").caused_by(cause))?;
+        let name = format!("sqlite:{}", path.display());
+        let writer = Mutex::new(Some(writer));
+        Ok(Sqlite { inner: Arc::new(Inner { name, inbox_retention, messages, writer, staged, reader }) })
     }
 
-    /// Reads, beside the writer, without blocking the runtime.
+    /// A handler whose effects live here: a plain function of the event, `&Tx<'_>` and up to four extractors.
+    pub fn transaction<Args, F: Transactional<Args>>(&self, function: F) -> Transaction<F, Args> {
+        Transaction::new(self.clone(), function)
+    }
+
+    /// What an async handler answers with: work for the transaction. Nothing is written until the handler returns it.
+    ///
+    /// ```
+    /// use commute_core::{HandlerError, State};
+    /// use commute_sqlite::{Sqlite, Tx, Write};
+    /// # use commute_macros::Event;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Serialize, Deserialize, Event)]
+    /// # #[event(type = "shop.order.placed", crate = "commute_core")]
+    /// # struct OrderPlaced { order: String }
+    /// # #[derive(Debug, Serialize, Deserialize, Event)]
+    /// # #[event(type = "shop.payment.taken", crate = "commute_core")]
+    /// # struct PaymentTaken { order: String }
+    /// # async fn ask_the_bank(_order: &OrderPlaced) -> Result<String, std::io::Error> { Ok(String::new()) }
+    ///
+    /// async fn charge(order: OrderPlaced, State(db): State<Sqlite>) -> Result<Write<PaymentTaken>, HandlerError> {
+    ///     let receipt = ask_the_bank(&order).await?;
+    ///     Ok(db.write(move |tx: &Tx<'_>| {
+    ///         tx.execute("INSERT INTO receipts VALUES (?1, ?2)", (&order.order, &receipt))?;
+    ///         Ok(PaymentTaken { order: order.order })
+    ///     }))
+    /// }
+    /// ```
+    pub fn write<A: Answer>(&self, work: impl FnOnce(&Tx<'_>) -> Result<A, HandlerError> + Send + 'static) -> Write<A> {
+        Write::of_result(self.clone(), work)
+    }
+
+    /// Reads what is committed, on a connection of its own that can change nothing. Queries run one at a time, and not
+    /// on the caller's thread.
     ///
     /// # Errors
-    /// `StoreFailed`, with SQLite's error.
+    /// [`Code::StoreFailed`] with what SQLite says, or [`Code::Closed`].
+    ///
+    /// # Panics
+    /// When the query does.
     pub async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let this = self.clone();
-        let read = tokio::task::spawn_blocking(move || this.read_blocking(read)).await;
-        read.unwrap_or_else(|cause| Err(Error::new(Code::StoreFailed, "reading was given up").caused_by(cause)))
-    }
-}
-
-impl Builder {
-    /// For how long a handled event is remembered: seven days unless said. A redelivery later than that would have a
-    /// second effect.
-    pub fn inbox_retention(mut self, time: Duration) -> Self {
-        self.inbox_retention = time;
-        self
+        let reader = self.inner.reader.clone();
+        match tokio::task::spawn_blocking(move || reader.read(query)).await {
+            Ok(result) => result,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cause) => Err(Error::new(Code::Closed, "a query was not run any more").caused_by(cause)),
+            },
+        }
     }
 
-    /// How many events share a commit at most: 256 unless said.
-    pub fn max_group(mut self, events: usize) -> Self {
-        self.max_group = events.max(1);
-        self
-    }
-
-    /// Runs once after opening: the place to create tables.
-    pub fn setup(mut self, setup: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) -> Self {
-        self.setup.push(Box::new(setup));
-        self
-    }
-
-    /// Where the time comes from.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Opens the database: WAL, every commit synced. Blocking.
+    /// As [`Sqlite::read`], on the caller's thread.
     ///
     /// # Errors
-    /// `DirectoryOwned` when another process, or another part of this one, has it open as a store; `DirectoryUnusable`,
-    /// `UnknownFormat`, `StoreFailed`.
-    pub fn open(self) -> Result<Sqlite> {
-        let name = self.path.display().to_string();
-        let lock = own(&self.path)?;
-        let cannot_open = |cause| failed(&format!("cannot open {name}"), cause);
-        let writer = Connection::open(&self.path).map_err(cannot_open)?;
-        prepare(&writer).map_err(cannot_open)?;
-        check_format(&writer, &name)?;
-        for setup in self.setup {
-            setup(&writer).map_err(|cause| failed(&format!("cannot set up {name}"), cause))?;
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = Connection::open_with_flags(&self.path, flags).map_err(cannot_open)?;
-        let staged = Arc::new(Staged::load(&writer).map_err(cannot_open)?);
-        let queue = Arc::new(Queue::default());
-        let worker = writer::Writer {
-            connection: writer,
-            queue: queue.clone(),
-            staged: staged.clone(),
-            clock: self.clock,
-            max_group: self.max_group,
-            inbox_retention: self.inbox_retention,
-            pruned: None,
+    /// As [`Sqlite::read`].
+    pub fn read_blocking<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.inner.reader.read(query)
+    }
+
+    pub(crate) fn submit(&self, work: Work, unit: Unit, done: Done) {
+        // What cannot be queued comes back.
+        let refused = match self.inner.messages.try_send(Message::Job(Job::new(work, unit, done))) {
+            Ok(()) => return,
+            Err(TrySendError::Full(refused)) => (refused, full()),
+            Err(TrySendError::Disconnected(refused)) => (refused, closed()),
         };
-        let thread = std::thread::Builder::new().name("commute-sqlite".to_owned()).spawn(move || worker.run());
-        let thread = thread.map_err(|cause| Error::new(Code::Io, "cannot start the writer").caused_by(cause))?;
-        let inner = Inner {
-            queue,
-            staged,
-            name,
-            inbox_retention: self.inbox_retention,
-            reader: Mutex::new(reader),
-            thread: Mutex::new(Some(thread)),
-            _lock: lock,
-        };
-        Ok(Sqlite { inner: Arc::new(inner) })
-    }
-}
-
-/// One owner per database: two writers would each believe that their inbox is the only one.
-fn own(path: &Path) -> Result<File> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock).map_err(|cause| {
-        Error::new(Code::DirectoryUnusable, format!("cannot write beside {}", path.display())).caused_by(cause)
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::new(Code::DirectoryOwned, format!("somebody else has {} open", path.display())))
-        }
-        Err(TryLockError::Error(cause)) => {
-            Err(Error::new(Code::DirectoryUnusable, format!("cannot lock {}", path.display())).caused_by(cause))
+        if let (Message::Job(job), why) = refused {
+            job.reply.send(Err(UnitError::Lost(why)));
         }
     }
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    connection.set_prepared_statement_cache_capacity(128);
-    connection.execute_batch(TABLES)
-}
-
-fn check_format(connection: &Connection, name: &str) -> Result<()> {
-    let cannot = |cause| failed(&format!("cannot read the format of {name}"), cause);
-    let insert = "INSERT OR IGNORE INTO commute_meta VALUES ('format', ?1)";
-    connection.execute(insert, [FORMAT]).map_err(cannot)?;
-    let read = "SELECT value FROM commute_meta WHERE name = 'format'";
-    let found: i64 = connection.query_row(read, [], |row| row.get(0)).map_err(cannot)?;
-    if found == FORMAT {
-        return Ok(());
-    }
-    let detail = format!("{name}: format version {found}; this program knows {FORMAT}");
-    Err(Error::new(Code::UnknownFormat, detail))
+fn full() -> Error {
+    Error::new(Code::StoreFailed, format!("{QUEUE} events wait for the database already"))
 }
 
 impl Inner {
-    /// Ends the writer after what was submitted.
-    fn end(&self) {
-        self.queue.close();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
+    /// Ends the writer and waits for it; later calls wait for the first.
+    fn stop(&self) -> Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last connection tidies the file up, and should be the one that can write.
+        self.reader.close();
+        let _ended_already = self.messages.send(Message::Close);
+        match writer.take() {
+            // Somebody dropped the last handle in the writer's own thread, which will end by itself.
+            Some(writer) if writer.thread().id() == std::thread::current().id() => Ok(()),
+            Some(writer) => writer.join().unwrap_or_else(|_| Err(closed())),
+            None => Ok(()),
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.end();
+        // Nobody is left to hear of an error; what was not committed was not confirmed either.
+        let _unheard = self.stop();
     }
 }
 
@@ -233,20 +183,23 @@ impl Store for Sqlite {
     }
 
     fn outbox(&self) -> Arc<dyn Outbox> {
-        self.inner.staged.clone()
+        let messages = self.inner.messages.clone();
+        // When the queue is full, the writer is about to look anyway; when it has ended, it has looked.
+        let tell = Box::new(move || messages.try_send(Message::Confirmed).is_ok());
+        Arc::new(RelayEnd { staged: self.inner.staged.clone(), tell })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         let inner = self.inner.clone();
         Box::pin(async move {
-            let ended = tokio::task::spawn_blocking(move || inner.end()).await;
-            ended.map_err(|cause| Error::new(Code::StoreFailed, "closing was given up").caused_by(cause))
+            let stopped = tokio::task::spawn_blocking(move || inner.stop()).await;
+            stopped.unwrap_or_else(|cause| Err(closed().caused_by(cause)))
         })
     }
 }
 
 impl std::fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sqlite({})", self.inner.name)
+        f.debug_tuple("Sqlite").field(&self.inner.name).finish()
     }
 }

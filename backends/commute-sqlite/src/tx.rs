@@ -1,47 +1,107 @@
-//! What a handler sees of the transaction that it shares with other events.
+//! The transaction, as a handler sees it.
 
-use rusqlite::{Connection, Params, Result, Row};
+use std::cell::RefCell;
 
-/// A transaction, shared: statements can be run in it, but it cannot be committed, rolled back or nested from here.
+use commute_core::Error;
+use rusqlite::{CachedStatement, Connection, Params, Result, Row};
+
+use crate::error::{environment, is_environment};
+
+/// The transaction that a handler's effects belong to.
 ///
-/// Statements are kept prepared. Do not run `COMMIT`, `ROLLBACK` or a trigger with `RAISE(ROLLBACK)`: that would end the
-/// transaction of other events, too; it is noticed, and the event that did it is rejected.
-pub struct Tx<'a> {
-    connection: &'a Connection,
+/// Other events may share it, each behind its own savepoint, so a handler cannot begin or end it: there is no `&mut`
+/// access, and `BEGIN`, `COMMIT`, `ROLLBACK` and savepoints are refused ([`Code::TransactionEnded`]). What a failed
+/// handler wrote is undone, what the others wrote is not. Statements are prepared once and kept.
+///
+/// [`Code::TransactionEnded`]: commute_core::Code::TransactionEnded
+pub struct Tx<'connection> {
+    connection: &'connection Connection,
+    /// The first error that says something about the disk and nothing about the event.
+    environment: RefCell<Option<Error>>,
 }
 
-impl<'a> Tx<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Tx { connection }
+impl<'connection> Tx<'connection> {
+    pub(crate) fn new(connection: &'connection Connection) -> Self {
+        Tx { connection, environment: RefCell::new(None) }
     }
 
-    /// Runs a statement; answers how many rows it changed.
+    /// Runs a statement that gives no rows; answers how many rows it changed.
     ///
     /// # Errors
-    /// SQLite's.
+    /// What SQLite says. `?` makes it a failure of the handler that is tried again.
     pub fn execute<P: Params>(&self, sql: &str, params: P) -> Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
+        self.noted(self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params)))
     }
 
-    /// Reads the first row of a query; use `.optional()` when there may be none.
+    /// Runs several statements without parameters, one after the other.
     ///
     /// # Errors
-    /// SQLite's, and `QueryReturnedNoRows`.
+    /// What SQLite says about the first that failed.
+    pub fn execute_batch(&self, sql: &str) -> Result<()> {
+        self.noted(self.connection.execute_batch(sql))
+    }
+
+    /// Reads the first row. With `.optional()` (see [`OptionalExtension`](crate::OptionalExtension)) it is an `Option`.
+    ///
+    /// # Errors
+    /// `QueryReturnedNoRows` when there is none, and what SQLite says.
     pub fn query_row<T, P: Params>(&self, sql: &str, params: P, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
-        self.connection.prepare_cached(sql)?.query_row(params, read)
+        self.noted(self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, read)))
     }
 
-    /// Reads all rows of a query.
+    /// Reads all rows.
     ///
     /// # Errors
-    /// SQLite's.
-    pub fn query<T, P: Params>(&self, sql: &str, params: P, read: impl FnMut(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-        self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+    /// What SQLite says, or the first row that could not be read.
+    pub fn query_map<T, P: Params>(
+        &self,
+        sql: &str,
+        params: P,
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.noted(
+            self.connection.prepare_cached(sql).and_then(|mut statement| statement.query_map(params, read)?.collect()),
+        )
     }
 
-    /// The id of the last row inserted.
+    /// Whether there is a row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn exists<P: Params>(&self, sql: &str, params: P) -> Result<bool> {
+        self.noted(self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists(params)))
+    }
+
+    /// A prepared statement, to go through rows one by one or to bind parameters one by one.
+    ///
+    /// # Errors
+    /// What SQLite says about the text.
+    pub fn prepare_cached(&self, sql: &str) -> Result<CachedStatement<'_>> {
+        self.noted(self.connection.prepare_cached(sql))
+    }
+
+    /// The row id that the last insert gave.
     pub fn last_insert_rowid(&self) -> i64 {
         self.connection.last_insert_rowid()
+    }
+
+    /// How many rows the last statement changed.
+    pub fn changes(&self) -> u64 {
+        self.connection.changes()
+    }
+
+    pub(crate) fn environment(self) -> Option<Error> {
+        self.environment.into_inner()
+    }
+
+    // Remembered here, because the handler may turn the error into another before it returns it.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && is_environment(error)
+        {
+            self.environment.borrow_mut().get_or_insert_with(|| environment(error));
+        }
+        result
     }
 }
 

@@ -179,6 +179,11 @@ impl HandlerError {
         self.code
     }
 
+    /// What the handler's error was, for those who know its type.
+    pub fn source(&self) -> &(dyn std::error::Error + 'static) {
+        &*self.source
+    }
+
     /// Whether the event may be tried again.
     pub fn is_retryable(&self) -> bool {
         self.code.is_retryable()

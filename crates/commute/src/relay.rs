@@ -18,6 +18,8 @@ const AWAY: Duration = Duration::from_millis(200);
 /// drops.
 pub(crate) async fn relay(engine: Arc<Engine>, outbox: Arc<dyn Outbox>) {
     let relayed = tokio::select! {
+        // First, because a store that is closed at the end is no failure.
+        biased;
         () = engine.stop.everything.cancelled() => return,
         relayed = forward(&engine, &*outbox) => relayed,
     };

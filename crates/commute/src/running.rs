@@ -265,6 +265,7 @@ impl std::fmt::Debug for Running {
 async fn settling(engine: Arc<Engine>) {
     let settlers: Vec<_> = engine.subscriptions.iter().map(|sub| sub.settler.clone()).collect();
     let settled = tokio::select! {
+        biased;
         () = engine.stop.everything.cancelled() => return,
         settled = settle::settle(&engine.settle, &settlers, &engine.broker) => settled,
     };
