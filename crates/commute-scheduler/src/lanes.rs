@@ -36,12 +36,14 @@ pub(crate) struct Node {
     pub(crate) queue: u32,
     pub(crate) mode: Mode,
     pub(crate) holds: bool,
+    /// Its neighbours among those who wait.
+    previous_in_lane: u32,
     next_in_lane: u32,
     pub(crate) next_of_event: u32,
 }
 
 /// The queue of one resource.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Queue {
     pub(crate) lane: Lane,
     pub(crate) holders: u32,
@@ -53,7 +55,7 @@ pub(crate) struct Queue {
 }
 
 /// All lanes that somebody stands in. A lane that nobody stands in takes no memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Lanes {
     table: LaneMap<u32>,
     queues: Vec<Queue>,
@@ -71,7 +73,8 @@ impl Lanes {
         let queue = self.queue_of(lane);
         let entry = &mut self.queues[queue as usize];
         let holds = entry.waiting == 0 && (entry.holders == 0 || !entry.mode.conflicts_with(mode));
-        let node = Node { event, queue, mode, holds, next_in_lane: NONE, next_of_event };
+        let previous_in_lane = if holds { NONE } else { entry.tail };
+        let node = Node { event, queue, mode, holds, previous_in_lane, next_in_lane: NONE, next_of_event };
         let index = match self.free_nodes.pop() {
             Some(index) => {
                 self.nodes[index as usize] = node;
@@ -86,11 +89,10 @@ impl Lanes {
         if holds {
             (entry.holders, entry.mode) = (entry.holders + 1, mode);
         } else {
-            entry.waiting += 1;
-            let before = std::mem::replace(&mut entry.tail, index);
-            match before {
+            (entry.waiting, entry.tail) = (entry.waiting + 1, index);
+            match previous_in_lane {
                 NONE => entry.head = index,
-                before => self.nodes[before as usize].next_in_lane = index,
+                previous => self.nodes[previous as usize].next_in_lane = index,
             }
         }
         index
@@ -104,25 +106,18 @@ impl Lanes {
         self.grant(queue, granted);
     }
 
-    /// Takes a waiting node out of its lane. O(waiting).
+    /// Takes a waiting node out of its lane; those behind it may get hold of the lane by it.
     pub(crate) fn leave(&mut self, node: u32, granted: &mut Vec<u32>) {
-        let queue = self.nodes[node as usize].queue;
-        let (mut before, mut at) = (NONE, self.queues[queue as usize].head);
-        while at != node {
-            if at == NONE {
-                return;
-            }
-            (before, at) = (at, self.nodes[at as usize].next_in_lane);
-        }
-        let after = self.nodes[node as usize].next_in_lane;
+        let Node { queue, previous_in_lane: previous, next_in_lane: next, .. } = self.nodes[node as usize];
         let entry = &mut self.queues[queue as usize];
         entry.waiting -= 1;
-        if entry.tail == node {
-            entry.tail = before;
+        match previous {
+            NONE => entry.head = next,
+            previous => self.nodes[previous as usize].next_in_lane = next,
         }
-        match before {
-            NONE => entry.head = after,
-            before => self.nodes[before as usize].next_in_lane = after,
+        match next {
+            NONE => entry.tail = previous,
+            next => self.nodes[next as usize].previous_in_lane = previous,
         }
         self.free_nodes.push(node);
         self.grant(queue, granted);
@@ -141,6 +136,9 @@ impl Lanes {
             entry.waiting -= 1;
             entry.head = std::mem::replace(&mut node.next_in_lane, NONE);
             granted.push(node.event);
+            if entry.head != NONE {
+                self.nodes[entry.head as usize].previous_in_lane = NONE;
+            }
         }
         entry.tail = NONE;
         if entry.holders == 0 {

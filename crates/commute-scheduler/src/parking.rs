@@ -34,48 +34,49 @@ impl Scheduler {
     /// Sets aside a running or backing-off event and the waiting events that must not overtake it: those that conflict
     /// with it, or with another one set aside before them. Answers all of them in the order of admission, the event
     /// itself first; nothing when the ticket is over.
+    ///
+    /// They are gone from the scheduler, and their lanes are marked. An earlier event may be parked later, while it is
+    /// still running now; it belongs before those behind it that are set aside here. So what is set aside is brought back
+    /// in the order of arrival, not in that of the calls.
     pub fn park(&mut self, ticket: Ticket, scope: ParkScope) -> Vec<Parked> {
         if !matches!(self.state(ticket), Some(State::Running(_) | State::BackingOff)) {
             return Vec::new();
         }
+        let together = self.held_up(ticket.index, scope);
+        for (lane, mode) in together.iter().flat_map(|parked| &parked.lanes) {
+            self.mark_parked(*lane, *mode);
+        }
+        self.remove(together.iter().map(|parked| parked.ticket.index));
+        together
+    }
+
+    /// An event and all that must not overtake it if it holds its lanes in this scope, in the order of admission.
+    pub(crate) fn held_up(&self, first: u32, scope: ParkScope) -> Vec<Parked> {
         let mut together = Vec::new();
-        let mut swept = LaneMap::<Mode>::default();
-        let mut known = BTreeSet::from([ticket.index]);
+        let mut marks = LaneMap::<Mode>::default();
+        let mut known = BTreeSet::from([first]);
         // In the order of admission, so that every event is judged after all that it could be behind.
-        let mut next = BinaryHeap::from([Reverse((self.events[ticket.index()].admitted, ticket.index))]);
+        let mut next = BinaryHeap::from([Reverse((self.events[first as usize].admitted, first))]);
         while let Some(Reverse((_, index))) = next.pop() {
             let mut lanes = SmallVec::new();
             for (node, primary) in self.nodes_of(index) {
                 let (lane, mode) = (self.lanes.lane_of(node), self.lanes.node(node).mode);
-                let caught = self.parked.get(&lane).is_some_and(|parked| parked.conflicts_with(mode));
+                let caught = conflicts(&self.parked, lane, mode) || conflicts(&marks, lane, mode);
                 if scope == ParkScope::Primary && !primary && !caught {
                     continue;
                 }
                 lanes.push((lane, mode));
-                // Everything behind an exclusive access is known already; so is everything that conflicts with a shared
-                // one of the same class. So a lane is walked twice at most, however many events stand in it.
-                let sweep = match swept.get(&lane) {
-                    Some(before) => before.conflicts_with(mode) && *before != Mode::Exclusive,
-                    None => true,
-                };
-                if !sweep {
-                    continue;
-                }
-                swept.entry(lane).and_modify(|before| *before = Mode::Exclusive).or_insert(mode);
-                for behind in self.lanes.behind(node) {
-                    if known.insert(behind) {
-                        next.push(Reverse((self.events[behind as usize].admitted, behind)));
+                // Who conflicts with the mark is known already. So a lane is walked only when its mark grows, which is
+                // twice at most, however many events stand in it.
+                if mark(&mut marks, lane, mode) {
+                    for behind in self.lanes.behind(node) {
+                        if known.insert(behind) {
+                            next.push(Reverse((self.events[behind as usize].admitted, behind)));
+                        }
                     }
                 }
             }
-            for (lane, mode) in &lanes {
-                self.mark_parked(*lane, *mode);
-            }
             together.push(Parked { ticket: self.ticket(index), lanes });
-        }
-        // The oldest first: each is found at the head of its lanes. What becomes ready in between goes next.
-        for parked in &together {
-            self.remove(parked.ticket.index);
         }
         together
     }
@@ -84,7 +85,7 @@ impl Scheduler {
     pub fn park_behind(&mut self, footprint: &Footprint, scope: ParkScope) -> SmallVec<[(Lane, Mode); 4]> {
         let mut lanes = SmallVec::new();
         for (n, access) in footprint.accesses().iter().enumerate() {
-            let caught = self.parked.get(&access.lane).is_some_and(|parked| parked.conflicts_with(access.mode));
+            let caught = conflicts(&self.parked, access.lane, access.mode);
             if scope == ParkScope::All || n == 0 || caught {
                 lanes.push((access.lane, access.mode));
             }
@@ -97,13 +98,11 @@ impl Scheduler {
 
     /// Something is set aside on a lane: later events that conflict with it are not admitted.
     pub fn mark_parked(&mut self, lane: Lane, mode: Mode) {
-        let parked = self.parked.entry(lane).or_insert(mode);
-        if parked.conflicts_with(mode) {
-            *parked = Mode::Exclusive;
-        }
+        mark(&mut self.parked, lane, mode);
     }
 
-    /// Nothing is set aside on these lanes any more. The caller admits what was, in order, before anything else.
+    /// Nothing is set aside on these lanes any more. The caller admits what was, in order, before anything else. A lane
+    /// that others are still set aside on is marked again by [`Scheduler::mark_parked`].
     pub fn unpark(&mut self, lanes: impl IntoIterator<Item = Lane>) {
         for lane in lanes {
             self.parked.remove(&lane);
@@ -124,8 +123,7 @@ impl Scheduler {
         if self.parked.is_empty() {
             return Ok(());
         }
-        let conflicts = |lane, mode| self.parked.get(&lane).is_some_and(|parked: &Mode| parked.conflicts_with(mode));
-        match footprint.accesses().iter().find(|access| conflicts(access.lane, access.mode)) {
+        match footprint.accesses().iter().find(|access| conflicts(&self.parked, access.lane, access.mode)) {
             Some(access) => Err(LaneParked(access.lane)),
             None => Ok(()),
         }
@@ -143,4 +141,20 @@ impl Scheduler {
         nodes.reverse();
         nodes
     }
+}
+
+/// Adds an access to the mark of its lane: sharers of one class keep sharing it, everything else makes it exclusive.
+/// Answers whether the mark grew.
+fn mark(marks: &mut LaneMap<Mode>, lane: Lane, mode: Mode) -> bool {
+    let before = marks.get(&lane).copied();
+    let after = match before {
+        Some(before) if before.conflicts_with(mode) => Mode::Exclusive,
+        _ => mode,
+    };
+    marks.insert(lane, after);
+    before != Some(after)
+}
+
+fn conflicts(marks: &LaneMap<Mode>, lane: Lane, mode: Mode) -> bool {
+    marks.get(&lane).is_some_and(|mark| mark.conflicts_with(mode))
 }

@@ -1,9 +1,8 @@
 //! Questions of people: which lanes are busy, and what would a failure hold up.
 
-use std::collections::BTreeSet;
-
 use commute_core::Lane;
 
+use crate::parking::ParkScope;
 use crate::scheduler::{Scheduler, Ticket};
 
 /// One lane, for people who look.
@@ -39,16 +38,9 @@ impl Scheduler {
 
     /// How many events wait for this one, directly or through others: what its failure holds up.
     pub fn dependents(&self, ticket: Ticket) -> usize {
-        if self.state(ticket).is_none() {
-            return 0;
+        match self.state(ticket) {
+            Some(_) => self.held_up(ticket.index, ParkScope::All).len() - 1,
+            None => 0,
         }
-        let mut known = BTreeSet::from([ticket.index]);
-        let mut next = vec![ticket.index];
-        while let Some(index) = next.pop() {
-            for (node, _) in self.nodes_of(index) {
-                next.extend(self.lanes.behind(node).filter(|behind| known.insert(*behind)));
-            }
-        }
-        known.len() - 1
     }
 }

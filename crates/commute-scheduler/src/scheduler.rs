@@ -10,9 +10,9 @@ use crate::ready::{Class, Ready};
 /// How ready events share the workers.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many just-unblocked events go before one fresh one.
+    /// How many just-unblocked events go before one fresh one. Zero: fresh events always go first.
     pub fairness: u32,
-    /// Of how many claims one may be a retry while something else is ready.
+    /// Of how many claims one may be a retry while something else is ready. One or zero: retries are not held back.
     pub retry_every: u32,
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum State {
     BackingOff,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) generation: u32,
     pub(crate) state: State,
@@ -90,13 +90,25 @@ pub(crate) struct Event {
     blocked: u32,
     /// Its primary lane is the last of this list.
     pub(crate) first_node: u32,
+    /// Which admission it was: events that conflict go in this order.
     pub(crate) admitted: u64,
+    pause: Pause,
+}
+
+/// Whether an event has to wait for the clock besides its lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    None,
     /// It must not become ready before `due`.
-    deferred: bool,
+    Deferred,
+    /// It was due before its lanes were its own: it is a retry, and is counted as one when it becomes ready.
+    Over,
 }
 
 /// See the [crate documentation](crate).
-#[derive(Debug)]
+///
+/// A clone goes on by itself, from the same point: the tickets of one are good for the other, too.
+#[derive(Debug, Clone)]
 pub struct Scheduler {
     pub(crate) lanes: Lanes,
     pub(crate) events: Vec<Event>,
@@ -146,8 +158,8 @@ impl Scheduler {
             blocked += u32::from(!self.lanes.node(first_node).holds);
         }
         let generation = self.events.get(index as usize).map_or(0, |event| event.generation);
-        let event =
-            Event { generation, state: State::Waiting, blocked, first_node, admitted: self.admissions, deferred };
+        let pause = if deferred { Pause::Deferred } else { Pause::None };
+        let event = Event { generation, state: State::Waiting, blocked, first_node, admitted: self.admissions, pause };
         match self.events.get_mut(index as usize) {
             Some(slot) => *slot = event,
             None => self.events.push(event),
@@ -166,13 +178,10 @@ impl Scheduler {
     pub fn claim(&mut self, max: usize, claimed: &mut Vec<Ticket>) -> usize {
         let mut count = 0;
         while count < max {
-            let Some((ticket, class)) = self.ready.pop() else { break };
-            // Withdrawn events are still in the queue.
-            if self.state(ticket) == Some(State::Ready(class)) {
-                self.set(ticket.index, State::Running(class));
-                claimed.push(ticket);
-                count += 1;
-            }
+            let Some((index, class)) = self.ready.pop() else { break };
+            self.set(index, State::Running(class));
+            claimed.push(self.ticket(index));
+            count += 1;
         }
         count
     }
@@ -181,14 +190,14 @@ impl Scheduler {
     pub fn give_back(&mut self, ticket: Ticket) -> bool {
         let Some(State::Running(class)) = self.state(ticket) else { return false };
         self.set(ticket.index, State::Ready(class));
-        self.ready.push_front(ticket, class);
+        self.ready.push_front(ticket.index, class);
         true
     }
 
     /// A running or backing-off event is over. Answers how many events became ready by it.
     pub fn complete(&mut self, ticket: Ticket) -> usize {
         match self.state(ticket) {
-            Some(State::Running(_) | State::BackingOff) => self.remove(ticket.index),
+            Some(State::Running(_) | State::BackingOff) => self.remove([ticket.index]),
             _ => 0,
         }
     }
@@ -205,24 +214,30 @@ impl Scheduler {
     /// The back-off of an event is over: it is ready as soon as its lanes are its own. Answers whether it was in
     /// back-off, or deferred.
     pub fn due(&mut self, ticket: Ticket) -> bool {
-        match self.state(ticket) {
-            Some(State::BackingOff) => {
+        let Some(state) = self.state(ticket) else { return false };
+        let event = &mut self.events[ticket.index()];
+        match state {
+            State::BackingOff => {
+                event.pause = Pause::None;
                 self.set(ticket.index, State::Ready(Class::Retry));
-                self.ready.push(ticket, Class::Retry);
-                self.events[ticket.index()].deferred = false;
+                self.ready.push(ticket.index, Class::Retry);
                 true
             }
-            Some(State::Waiting) => std::mem::take(&mut self.events[ticket.index()].deferred),
+            State::Waiting if event.pause == Pause::Deferred => {
+                event.pause = Pause::Over;
+                true
+            }
             _ => false,
         }
     }
 
-    /// Takes an event back that nobody will handle here. A running one keeps its lanes until it is completed.
+    /// Takes an event back that nobody will handle here. A running one is not interrupted: it keeps its lanes until the
+    /// caller completes it, so that the same event, should it come back, does not overlap with it.
     pub fn withdraw(&mut self, ticket: Ticket) -> Option<Withdrawn> {
         match self.state(ticket)? {
             State::Running(_) => Some(Withdrawn::Running),
             _ => {
-                self.remove(ticket.index);
+                self.remove([ticket.index]);
                 Some(Withdrawn::Gone)
             }
         }
@@ -237,43 +252,65 @@ impl Scheduler {
         Ticket { index, generation: self.events[index as usize].generation }
     }
 
-    /// Takes an event out of all its lanes. Answers how many events became ready.
-    pub(crate) fn remove(&mut self, index: u32) -> usize {
+    /// Takes events out of all their lanes. Answers how many others became ready.
+    pub(crate) fn remove(&mut self, indices: impl IntoIterator<Item = u32>) -> usize {
         let mut granted = std::mem::take(&mut self.granted);
-        let mut node = self.events[index as usize].first_node;
-        while node != NONE {
-            let (holds, next) = (self.lanes.node(node).holds, self.lanes.node(node).next_of_event);
-            match holds {
-                true => self.lanes.release(node, &mut granted),
-                false => self.lanes.leave(node, &mut granted),
+        for index in indices {
+            if let State::Ready(class) = self.events[index as usize].state {
+                self.ready.remove(index, class);
             }
-            node = next;
-        }
-        self.set(index, State::Free);
-        let event = &mut self.events[index as usize];
-        event.generation = event.generation.wrapping_add(1);
-        self.free_events.push(index);
-        let mut ready = 0;
-        for index in granted.drain(..) {
+            let mut at = self.events[index as usize].first_node;
+            while at != NONE {
+                let node = *self.lanes.node(at);
+                match node.holds {
+                    true => self.lanes.release(at, &mut granted),
+                    false => self.lanes.leave(at, &mut granted),
+                }
+                at = node.next_of_event;
+            }
+            self.set(index, State::Free);
             let event = &mut self.events[index as usize];
-            event.blocked -= 1;
-            if event.blocked == 0 {
-                ready += usize::from(self.unblock(index, Class::Promoted));
-            }
+            event.generation = event.generation.wrapping_add(1);
+            self.free_events.push(index);
         }
+        let ready = self.grant(&mut granted);
+        granted.clear();
         self.granted = granted;
         ready
     }
 
+    /// Each of these events got hold of one more lane. Answers how many became ready; they do so in the order of
+    /// admission, whatever the lanes.
+    fn grant(&mut self, granted: &mut Vec<u32>) -> usize {
+        if granted.is_empty() {
+            return 0;
+        }
+        let events = &mut self.events;
+        granted.retain(|index| {
+            let event = &mut events[*index as usize];
+            // Of several that are removed, an earlier one hands its lane to the next.
+            let waits = event.state == State::Waiting;
+            event.blocked -= u32::from(waits);
+            waits && event.blocked == 0
+        });
+        if granted.len() > 1 {
+            granted.sort_unstable_by_key(|index| events[*index as usize].admitted);
+        }
+        granted.iter().filter(|index| self.unblock(**index, Class::Promoted)).count()
+    }
+
     /// All lanes of an event are its own. Answers whether it is ready.
     fn unblock(&mut self, index: u32, class: Class) -> bool {
-        if self.events[index as usize].deferred {
-            self.set(index, State::BackingOff);
-            return false;
-        }
+        let class = match self.events[index as usize].pause {
+            Pause::Deferred => {
+                self.set(index, State::BackingOff);
+                return false;
+            }
+            Pause::Over => Class::Retry,
+            Pause::None => class,
+        };
         self.set(index, State::Ready(class));
-        let ticket = self.ticket(index);
-        self.ready.push(ticket, class);
+        self.ready.push(index, class);
         true
     }
 

@@ -28,7 +28,7 @@ struct Paths {
 impl Span {
     /// Adds an event that took `duration` nanoseconds. Conflicting events must be added in the order in which they ran.
     pub fn record(&mut self, footprint: &Footprint, duration: u64) {
-        self.work += duration;
+        self.work = self.work.saturating_add(duration);
         let mut path = 0;
         for access in footprint.accesses() {
             if let Some(lane) = self.lanes.get(&access.lane) {
@@ -39,7 +39,7 @@ impl Span {
                 });
             }
         }
-        path += duration;
+        path = path.saturating_add(duration);
         for access in footprint.accesses() {
             let lane = self.lanes.entry(access.lane).or_insert(Paths { before: 0, now: 0, mode: access.mode });
             if lane.mode.conflicts_with(access.mode) {
@@ -94,5 +94,28 @@ mod tests {
         check(&[(&[reads("a")], 5), (&[reads("a")], 7), (&[writes("a")], 1)], 8);
         check(&[(&[writes("a")], 5), (&[reads("a")], 7), (&[reads("a")], 9)], 14);
         check(&[(&[commutes("add", "a")], 5), (&[commutes("add", "a")], 5), (&[reads("a")], 5)], 10);
+    }
+
+    #[test]
+    fn the_longest_chain_agrees_with_comparing_every_pair() {
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut span = Span::default();
+            let mut paths: Vec<(Footprint, u64)> = Vec::new();
+            for _ in 0..60 {
+                let mut access = || match rng.u8(0..4) {
+                    0 => writes(rng.u8(0..4)),
+                    1 => commutes("add", rng.u8(0..4)),
+                    _ => reads(rng.u8(0..4)),
+                };
+                let footprint = Footprint::from([access(), access()]);
+                let duration = rng.u64(1..100);
+                span.record(&footprint, duration);
+                let earlier = paths.iter().filter(|(other, _)| other.conflicts_with(&footprint));
+                let path = duration + earlier.map(|(_, path)| *path).max().unwrap_or(0);
+                paths.push((footprint, path));
+            }
+            assert_eq!(Some(span.critical_path()), paths.iter().map(|(_, path)| *path).max(), "seed {seed}");
+        }
     }
 }

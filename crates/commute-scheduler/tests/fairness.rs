@@ -74,6 +74,26 @@ fn retries_get_at_most_one_of_eight_claims_while_others_are_ready() {
 }
 
 #[test]
+fn withdrawn_events_take_no_turn() {
+    let mut scheduler = Scheduler::new(Options::default());
+    let admit = |scheduler: &mut Scheduler, n: u32| scheduler.admit(&writes(("key", n)).into(), false).unwrap().0;
+    // Hot lanes whose second events become ready together.
+    let hot: Vec<_> = (0..40).map(|n| admit(&mut scheduler, n % 20)).collect();
+    let mut running = Vec::new();
+    assert_eq!(scheduler.claim(usize::MAX, &mut running), 20);
+    let withdrawn: Vec<_> = (100..200).map(|n| admit(&mut scheduler, n)).collect();
+    let fresh = admit(&mut scheduler, 200);
+    for ticket in withdrawn {
+        scheduler.withdraw(ticket);
+    }
+    for ticket in &hot[..20] {
+        assert_eq!(scheduler.complete(*ticket), 1);
+    }
+    let others = (0..).take_while(|_| claim_one(&mut scheduler) != fresh).count();
+    assert!(others <= 3, "{others} claims passed the only fresh event");
+}
+
+#[test]
 fn what_is_given_back_is_claimed_again_in_the_old_order() {
     let mut scheduler = Scheduler::new(Options::default());
     let tickets: Vec<_> = (0..10_u32).map(|n| scheduler.admit(&writes(n).into(), false).unwrap().0).collect();

@@ -1,28 +1,21 @@
 //! Parking: what is set aside, in which order, and what goes on.
 
-use commute_core::{Footprint, Key, Lane, Mode, reads, writes};
-use commute_scheduler::{Options, ParkScope, Scheduler, Ticket};
+mod notation;
 
-/// Admits events written as `w:a+r:b`, runs the first, parks it, and answers the numbers of what was set aside.
+use commute_core::{Key, Lane, Mode};
+use commute_scheduler::{Options, ParkScope, Parked, Scheduler};
+use notation::{admitted, claimed, footprint, number};
+
+/// Runs what can run, parks the first event, and answers the numbers of what was set aside.
 fn parked(scope: ParkScope, events: &str) -> (Vec<usize>, Scheduler) {
-    let mut scheduler = Scheduler::new(Options::default());
-    let tickets: Vec<Ticket> =
-        events.split(' ').map(|event| scheduler.admit(&footprint(event), false).unwrap().0).collect();
-    let mut claimed = Vec::new();
-    scheduler.claim(usize::MAX, &mut claimed);
+    let (mut scheduler, tickets) = admitted(events);
+    claimed(&mut scheduler, &tickets);
     let parked = scheduler.park(tickets[0], scope);
-    let number = |ticket| tickets.iter().position(|known| *known == ticket).unwrap() + 1;
-    (parked.iter().map(|parked| number(parked.ticket)).collect(), scheduler)
+    (parked.iter().map(|parked| number(&tickets, parked.ticket)).collect(), scheduler)
 }
 
-fn footprint(event: &str) -> Footprint {
-    event
-        .split('+')
-        .map(|access| match access.split_once(':').unwrap() {
-            ("r", key) => reads(key),
-            (_, key) => writes(key),
-        })
-        .collect()
+fn lanes(parked: &Parked) -> Vec<Lane> {
+    parked.lanes.iter().map(|(lane, _)| *lane).collect()
 }
 
 fn check(events: &str, set_aside: &[usize]) {
@@ -74,9 +67,73 @@ fn a_parked_reader_refuses_writers_only() {
 }
 
 #[test]
+fn primary_parking_holds_the_first_key_and_the_keys_that_made_it_park() {
+    let (mut scheduler, tickets) = admitted("w:a+w:b w:c+w:a+w:d w:b w:d");
+    claimed(&mut scheduler, &tickets);
+    let parked = scheduler.park(tickets[0], ParkScope::Primary);
+    assert_eq!(lanes(&parked[0]), ["a".lane()]);
+    assert_eq!(lanes(&parked[1]), ["c".lane(), "a".lane()]);
+    assert_eq!(parked.len(), 2);
+    assert_eq!(claimed(&mut scheduler, &tickets), [3, 4], "the order on b and d is given up");
+    assert_eq!(scheduler.park_behind(&footprint("w:e+w:c+w:f"), ParkScope::Primary).len(), 2);
+}
+
+#[test]
+fn a_lane_with_two_kinds_of_parked_access_refuses_both() {
+    let (_, mut scheduler) = parked(ParkScope::All, "r:a");
+    scheduler.mark_parked("a".lane(), Mode::READ);
+    assert!(scheduler.admit(&footprint("r:a"), false).is_ok());
+    let refused = scheduler.admit(&footprint("add:a"), false).unwrap_err();
+    assert_eq!(refused.0, "a".lane());
+    scheduler.park_behind(&footprint("add:a"), ParkScope::All);
+    assert!(scheduler.admit(&footprint("r:a"), false).is_err(), "it would overtake the addition");
+    assert!(scheduler.admit(&footprint("add:a"), false).is_err(), "it would overtake the reader");
+}
+
+#[test]
+fn a_backing_off_event_can_be_parked_and_a_waiting_or_ready_one_cannot() {
+    let (mut scheduler, tickets) = admitted("w:a w:a w:b");
+    assert!(scheduler.park(tickets[0], ParkScope::All).is_empty(), "it is ready");
+    claimed(&mut scheduler, &tickets);
+    assert!(scheduler.park(tickets[1], ParkScope::All).is_empty(), "it waits");
+    scheduler.back_off(tickets[0]);
+    assert_eq!(scheduler.park(tickets[0], ParkScope::All).len(), 2);
+    assert!(scheduler.park(tickets[0], ParkScope::All).is_empty(), "it is over");
+    assert_eq!((scheduler.running(), scheduler.live_lanes(), scheduler.parked_lanes()), (1, 1, 1));
+}
+
+#[test]
+fn an_earlier_event_runs_on_beside_what_is_parked_behind_it() {
+    let (mut scheduler, tickets) = admitted("w:b w:a w:a+w:b w:b");
+    assert_eq!(claimed(&mut scheduler, &tickets), [1, 2]);
+    let parked = scheduler.park(tickets[1], ParkScope::All);
+    assert_eq!(parked.iter().map(|parked| number(&tickets, parked.ticket)).collect::<Vec<_>>(), [2, 3, 4]);
+    assert_eq!((scheduler.complete(tickets[0]), scheduler.is_idle()), (0, true));
+}
+
+#[test]
+fn an_earlier_event_may_be_parked_after_those_behind_it() {
+    let (mut scheduler, tickets) = admitted("w:b w:a w:a+w:b");
+    claimed(&mut scheduler, &tickets);
+    let mut aside = scheduler.park(tickets[1], ParkScope::All);
+    aside.extend(scheduler.park(tickets[0], ParkScope::All));
+    let numbers: Vec<_> = aside.iter().map(|parked| number(&tickets, parked.ticket)).collect();
+    assert_eq!(numbers, [2, 3, 1], "3 comes back after 1: in the order of arrival, not of the calls");
+}
+
+#[test]
+fn the_blast_radius_is_what_parking_would_set_aside() {
+    let (mut scheduler, tickets) = admitted("w:a w:a+w:b r:b r:b w:c w:b+w:c");
+    claimed(&mut scheduler, &tickets);
+    assert_eq!(scheduler.dependents(tickets[0]), 4);
+    assert_eq!(scheduler.park(tickets[0], ParkScope::All).len(), 5);
+}
+
+#[test]
 fn parking_a_long_lane_takes_one_walk() {
-    let events = vec!["w:a"; 30_000].join(" ");
-    let (together, scheduler) = parked(ParkScope::All, &events);
-    assert_eq!(together.len(), 30_000);
+    let (mut scheduler, tickets) = admitted(&vec!["w:a"; 100_000].join(" "));
+    claimed(&mut scheduler, &tickets);
+    assert_eq!(scheduler.dependents(tickets[0]), tickets.len() - 1);
+    assert_eq!(scheduler.park(tickets[0], ParkScope::All).len(), tickets.len());
     assert!(scheduler.is_idle());
 }

@@ -124,6 +124,7 @@ pub(crate) fn prepare(
         envelope: Some(Arc::new(envelope)),
         event: Some(event),
         backing_off: false,
+        arrival: 0,
     };
     Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))
 }

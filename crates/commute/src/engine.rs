@@ -98,6 +98,8 @@ pub(crate) struct Admitted {
     pub(crate) event: Option<Decoded>,
     /// It waits for its next attempt.
     pub(crate) backing_off: bool,
+    /// The number of its admission; zero until then.
+    pub(crate) arrival: u64,
 }
 
 /// An event in the hands of a worker.
@@ -118,6 +120,8 @@ pub(crate) struct SetAside {
     pub(crate) subscription: usize,
     pub(crate) tag: DeliveryTag,
     pub(crate) lanes: Vec<(Lane, Mode)>,
+    /// When the event was admitted, counted: what comes back comes back in this order, whatever was parked first.
+    pub(crate) arrival: u64,
 }
 
 /// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.
@@ -129,6 +133,7 @@ pub(crate) struct Dispatch {
     pub(crate) transacting: usize,
     due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
     order: u64,
+    pub(crate) arrivals: u64,
     pub(crate) parked: Vec<SetAside>,
     pub(crate) span: Option<Span>,
 }
@@ -178,6 +183,7 @@ impl Engine {
             transacting: 0,
             due: BinaryHeap::new(),
             order: 0,
+            arrivals: 0,
             parked: Vec::new(),
             span: measure.then(Span::default),
         };
@@ -259,18 +265,19 @@ impl Engine {
 
 impl Dispatch {
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
-    pub(crate) fn admit(&mut self, event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+    pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+        self.arrivals += 1;
+        event.arrival = self.arrivals;
         let (ticket, ready) = match self.scheduler.admit(&event.footprint, not_before.is_some()) {
             Ok((ticket, admission)) => (ticket, admission.is_ready()),
             Err(_parked) => {
                 let scope = engine.subscriptions[event.subscription].handler(event.handler).park_scope();
                 let lanes = self.scheduler.park_behind(&event.footprint, scope).into_vec();
-                self.set_aside(event.subscription, event.tag, event.attempt - 1, lanes, None, engine);
+                self.set_aside(&event, event.attempt - 1, lanes, None, engine);
                 return false;
             }
         };
         self.in_flight[event.subscription] += 1;
-        let mut event = event;
         if let Some(time) = not_before {
             event.backing_off = true;
             Counters::add(&engine.subscriptions[event.subscription].counters.retrying);
@@ -362,21 +369,21 @@ impl Dispatch {
             let Some(event) = self.remove(parked.ticket) else { continue };
             // The first one is the event itself, which has been tried; the others wait for their next attempt.
             let attempts = if parked.ticket == job.ticket { event.attempt } else { event.attempt - 1 };
-            self.set_aside(event.subscription, event.tag, attempts, parked.lanes.into_vec(), reason.take(), engine);
+            self.set_aside(&event, attempts, parked.lanes.into_vec(), reason.take(), engine);
         }
     }
 
     fn set_aside(
         &mut self,
-        subscription: usize,
-        tag: DeliveryTag,
+        event: &Admitted,
         attempts: u32,
         lanes: Vec<(Lane, Mode)>,
         reason: Option<String>,
         engine: &Engine,
     ) {
+        let Admitted { subscription, tag, arrival, .. } = *event;
         Counters::add(&engine.subscriptions[subscription].counters.parked);
-        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone() });
+        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone(), arrival });
         engine.settle.push([(subscription, Settlement::Park { tag, attempts, lanes, reason })]);
     }
 

@@ -38,7 +38,6 @@ pub(crate) async fn release(engine: &Engine, lane: Lane) -> Result<usize> {
 fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u64), Delivery>) {
     let mut refused = Vec::new();
     let mut events = Vec::new();
-    // In the order in which they were set aside, over all subscriptions.
     for event in together {
         let Some(delivery) = back.remove(&(event.subscription, event.tag.position)) else { continue };
         match prepare(engine, event.subscription, delivery) {
@@ -65,7 +64,8 @@ fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u6
     }
 }
 
-/// Everything set aside that hangs together with a lane, in order.
+/// Everything set aside that hangs together with a lane, in the order of arrival. An event that was still running can have
+/// been parked after events that arrived behind it.
 fn connected(parked: &[SetAside], lane: Lane) -> Vec<SetAside> {
     let mut lanes = HashSet::from([lane]);
     loop {
@@ -79,5 +79,8 @@ fn connected(parked: &[SetAside], lane: Lane) -> Vec<SetAside> {
             break;
         }
     }
-    parked.iter().filter(|event| event.lanes.iter().any(|(lane, _)| lanes.contains(lane))).cloned().collect()
+    let touches = |event: &&SetAside| event.lanes.iter().any(|(lane, _)| lanes.contains(lane));
+    let mut together: Vec<_> = parked.iter().filter(touches).cloned().collect();
+    together.sort_by_key(|event| event.arrival);
+    together
 }

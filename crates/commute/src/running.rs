@@ -275,24 +275,31 @@ async fn settling(engine: Arc<Engine>) {
 }
 
 /// Marks the lanes that were parked when the last process stopped, before anything is received.
+///
+/// Within a subscription the order is that of the topic; between subscriptions nobody knows any more who arrived first, so
+/// the one that was parked first goes first.
 async fn recall_parked(engine: &Engine) -> Result<()> {
-    let mut all = Vec::new();
+    let mut queues = Vec::new();
     for (n, subscription) in engine.subscriptions.iter().enumerate() {
-        for parked in subscription.settler.parked().await? {
+        let mut parked = subscription.settler.parked().await?;
+        parked.sort_by_key(|parked| std::cmp::Reverse(parked.tag.position));
+        for _ in &parked {
             Counters::add(&subscription.counters.parked);
-            all.push((parked.since, n, parked));
         }
+        queues.push((n, parked));
     }
-    // Within a subscription the order is exact; between subscriptions it is that of the clock.
-    all.sort_by_key(|(since, n, _)| (*since, *n));
     let mut dispatch = engine.dispatch();
-    for (_, subscription, parked) in all {
+    loop {
+        let first = |queue: &&mut (usize, Vec<commute_core::Parked>)| queue.1.last().map(|parked| parked.since);
+        let next = queues.iter_mut().filter(|queue| !queue.1.is_empty()).min_by_key(first);
+        let Some((subscription, Some(parked))) = next.map(|(n, parked)| (*n, parked.pop())) else { return Ok(()) };
         for (lane, mode) in &parked.lanes {
             dispatch.scheduler.mark_parked(*lane, *mode);
         }
-        dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes });
+        dispatch.arrivals += 1;
+        let arrival = dispatch.arrivals;
+        dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes, arrival });
     }
-    Ok(())
 }
 
 fn stats_of(sub: &Sub) -> SubscriptionStats {

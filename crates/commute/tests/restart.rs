@@ -12,8 +12,15 @@ use commute::{Key, SharedBroker};
 use commute_sqlite::{Sqlite, Tx};
 use kit::{Log, Ping, Pong, started};
 
+/// Opens the directory as soon as an app that was dropped has let go of it.
 async fn at(path: &Path) -> SharedBroker {
-    commute::connect(&format!("embedded:{}", path.join("log").display())).await.unwrap()
+    let url = format!("embedded:{}", path.join("log").display());
+    loop {
+        match commute::connect(&url).await {
+            Err(error) if error.is_retryable() => tokio::task::yield_now().await,
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 #[tokio::test]
@@ -56,7 +63,7 @@ async fn parked_lanes_and_attempts_survive_a_restart() {
     second.stop().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_app_loses_nothing_and_repeats_no_effect() {
     let directory = tempfile::tempdir().unwrap();
     fn count(ping: Ping, tx: &Tx<'_>) -> Result<Pong, HandlerError> {
@@ -64,10 +71,12 @@ async fn a_dropped_app_loses_nothing_and_repeats_no_effect() {
         Ok(Pong { n: ping.n })
     }
     // Without a unique key, a second effect would be a second row.
-    let db = || {
-        let setup =
-            |db: &commute_sqlite::rusqlite::Connection| db.execute_batch("CREATE TABLE IF NOT EXISTS seen (n INTEGER)");
-        Sqlite::builder(directory.path().join("app.db")).setup(setup).open().unwrap()
+    let db = || loop {
+        let builder = Sqlite::builder(directory.path().join("app.db"));
+        match builder.setup(|db| db.execute_batch("CREATE TABLE IF NOT EXISTS seen (n INTEGER)")).open() {
+            Err(error) if error.is_retryable() => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
     };
     for round in 0..4_u64 {
         let (broker, db) = (at(directory.path()).await, db());

@@ -31,7 +31,7 @@ fn order(rng: &mut Rng, zipf: &Zipf, n: u64) -> Order {
         // Nothing but corrections: rejected.
         2..4 => lines.iter_mut().for_each(|line| line.quantity = -line.quantity.abs()),
         // A wholesaler: now and then more than there is.
-        4..8 => lines[0].quantity = 200 + rng.i64(0..1500),
+        4..8 => lines[0].quantity = rng.i64(200..1700),
         // A correction among ordinary rows.
         8..12 if count > 1 => lines[1].quantity = -1,
         _ => {}
@@ -42,7 +42,7 @@ fn order(rng: &mut Rng, zipf: &Zipf, n: u64) -> Order {
 
 fn line(rng: &mut Rng, zipf: &Zipf, cancelled: bool) -> Line {
     let product = zipf.draw(rng);
-    let quantity = 1 + rng.i64(0..12);
+    let quantity = rng.i64(1..=12);
     let thousandths = match rng.u8(..50) {
         0 => 0,
         1 => 1 + (product * 37) % 999,

@@ -22,6 +22,12 @@ impl Money {
         self.0 < Decimal::ZERO
     }
 
+    /// Whether it can be the price of something: at most six decimals and a thousand million, so that charges of many rows stay
+    /// exact.
+    pub fn is_price(self) -> bool {
+        self.0.normalize().scale() <= 6 && self.0.abs() <= Decimal::from(1_000_000_000)
+    }
+
     /// All its decimals, for storing.
     pub fn exact(self) -> String {
         self.0.normalize().to_string()
@@ -37,7 +43,8 @@ impl FromStr for Money {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0)
+        // Rounded here: a format's precision cuts digits off.
+        write!(f, "{:.3}", self.0.round_dp(3))
     }
 }
 
@@ -64,6 +71,16 @@ impl Sum for Money {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shown_amount_is_rounded_half_to_even() {
+        for (amount, shown) in
+            [("0.0025", "0.002"), ("0.0035", "0.004"), ("0.0009", "0.001"), ("1e3", ""), ("7", "7.000")]
+        {
+            let text = amount.parse::<Money>().map(|money| money.to_string()).unwrap_or_default();
+            assert_eq!(text, shown, "{amount}");
+        }
+    }
 
     #[test]
     fn amounts_are_exact_and_shown_with_three_decimals() {

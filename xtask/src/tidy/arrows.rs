@@ -62,7 +62,7 @@ fn wrong(arrow: &Arrow) -> Option<String> {
         "commute-macros" => !ours || (*dev && to == "commute-core"),
         "commute-conformance" => !ours || to == "commute-core",
         backend if BACKENDS.contains(&backend) => {
-            !ours || to == "commute-core" || (*dev && to == "commute-conformance")
+            !ours || to == "commute-core" || (*dev && ["commute-conformance", "commute-macros"].contains(&to.as_str()))
         }
         "commute" => to != "commute-sqlite" || *dev,
         _ => true,
