@@ -1,7 +1,6 @@
-//! The embedded broker: the two ends of the contract, in front of the writer.
+//! The embedded broker: opens, publishes, subscribes, closes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering as Atomic};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -12,19 +11,28 @@ use commute_core::{
 use tokio::sync::oneshot;
 
 use crate::error::failed;
-use crate::log::{Log, Segments};
+use crate::journal::log::Log;
+use crate::journal::reader::Segments;
+use crate::journal::recovery::recover;
+use crate::journal::segment::Segment;
+use crate::keeper::{Keeper, first_capacity};
 use crate::options::Options;
+use crate::receiver::Inlet;
+use crate::settler::Outlet;
+use crate::state::snapshot;
 use crate::storage::{Directory, Memory, Storage};
-use crate::subscription::{Inlet, Outlet};
-use crate::writer::{self, Command, Shared};
+use crate::writer::command::{Command, Opened, Reply};
+use crate::writer::{self, GROUP_BYTES, Shared};
+
+/// So that the length of a group always fits into its 32 bits.
+const MAX_SETTLE_BYTES: usize = 1 << 30;
 
 /// A broker in this process: a directory, or memory.
 pub struct Embedded {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) segments: Segments,
+    shared: Arc<Shared>,
+    segments: Segments,
     label: String,
     capabilities: Capabilities,
-    incarnations: AtomicU32,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -32,17 +40,19 @@ impl Embedded {
     /// Opens a directory, creating it when it does not exist. Blocking: reads what is stored.
     ///
     /// # Errors
-    /// `DirectoryUnusable`, `ForeignDirectory`, `DirectoryOwned`, `Damaged`, `UnknownFormat`, `DiskFull`; nothing was
-    /// changed then.
+    /// `InvalidOption`, `DirectoryUnusable`, `ForeignDirectory`, `DirectoryOwned`, `Damaged`, `UnknownFormat`, `DiskFull`;
+    /// nothing that was stored is changed then.
     pub fn open(directory: &Path, options: Options) -> Result<Arc<Self>> {
+        options.check()?;
         Self::on(Arc::new(Directory::open(directory)?), Durability::Synced, options)
     }
 
-    /// A broker on storage in memory: everything is as on a directory, but ends with the storage.
+    /// A broker on storage in memory: everything is as on a directory, but ends with the storage. One at a time.
     ///
     /// # Errors
-    /// `Damaged`, when the storage is.
+    /// `InvalidOption`; `Damaged`, when the storage is.
     pub fn in_memory(storage: &Memory, options: Options) -> Result<Arc<Self>> {
+        options.check()?;
         Self::on(Arc::new(storage.clone()), Durability::Memory, options)
     }
 
@@ -61,32 +71,60 @@ impl Embedded {
             inbox_retention: Some(options.inbox_window.time),
             max_event_bytes: options.max_event_bytes,
         };
-        let (log, state) = Log::open(storage, &options)?;
-        let segments = log.segments();
-        let shared = Arc::new(Shared::new(state, options));
+        let (mut state, covered) = snapshot::load(&*storage, &options)?.unzip();
+        let state_now = state.get_or_insert_default();
+        let mut recovered = recover(&*storage, covered, |record, place| state_now.apply(record, place, &options))?;
+        if recovered.segments.is_empty() {
+            let fill = options.prepare.then(|| first_capacity(&options));
+            let created = Segment::create(&*storage, 1, options.nonces().u64(..), fill);
+            recovered.segments.push(created.map_err(|cause| failed("cannot create the first segment", cause))?);
+        }
+        let keeper = Keeper::start(storage, &options, recovered.spare.take())?;
+        keeper.remove(std::mem::take(&mut recovered.leftover));
+        let log = Log::new(recovered, first_capacity(&options))?;
+        keeper.prepare(log.serial() + 1, log.capacity());
+        let segments = log.segments().clone();
+        let shared = Arc::new(Shared::new(state.unwrap_or_default(), options));
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commute-log".to_owned())
-            .spawn(move || writer::run(&for_thread, log))
-            .map_err(|cause| failed("cannot start the writer", cause))?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Arc::new(Embedded { shared, segments, label, capabilities, incarnations: AtomicU32::new(1), thread }))
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
-        ask(&self.shared, command).await
+            .spawn(move || writer::run(&for_thread, log, keeper))
+            .map_err(|cause| failed("cannot start a thread", cause))?;
+        Ok(Arc::new(Embedded { shared, segments, label, capabilities, thread: Mutex::new(Some(thread)) }))
     }
 }
 
 /// Hands a command to the writer, at the first poll, and waits for the answer.
-pub(crate) async fn ask<T>(shared: &Shared, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+pub(crate) async fn ask<T>(shared: &Shared, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
     let (reply, answer) = oneshot::channel();
-    shared.send(command(reply))?;
+    shared.queue.send(command(reply))?;
+    answered(shared, answer).await
+}
+
+async fn answered<T>(shared: &Shared, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     match answer.await {
         Ok(result) => result,
-        // The writer drops what it cannot answer.
-        Err(_) => Err(shared.over().unwrap_or_else(|| Error::new(Code::Closed, "the broker is closed"))),
+        // The writer drops what it cannot answer, after it has said why.
+        Err(_) => Err(shared.queue.over().unwrap_or_else(|| Error::new(Code::Closed, "the broker has ended"))),
     }
+}
+
+/// Refuses events that are larger than the limit, and more than fits into one group.
+pub(crate) fn refuse_large<'a>(events: impl Iterator<Item = &'a Outgoing>, options: &Options) -> Result<()> {
+    let (limit, mut sum) = (options.max_event_bytes, 0);
+    for Outgoing { topic, envelope, .. } in events {
+        let size = envelope.size();
+        if size > limit {
+            let detail = format!("event {} for {topic} has {size} bytes; the limit is {limit}", envelope.id);
+            return Err(Error::new(Code::PayloadTooLarge, detail));
+        }
+        sum += size;
+        if sum > MAX_SETTLE_BYTES {
+            let detail = format!("more than {MAX_SETTLE_BYTES} bytes in one call");
+            return Err(Error::new(Code::PayloadTooLarge, detail));
+        }
+    }
+    Ok(())
 }
 
 impl Broker for Embedded {
@@ -104,50 +142,66 @@ impl Broker for Embedded {
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
         Box::pin(async move {
-            let limit = self.capabilities.max_event_bytes;
-            if let Some(large) = batch.iter().find(|event| event.envelope.size() > limit) {
-                let (id, size) = (&large.envelope.id, large.envelope.size());
-                let detail = format!("event {id} for {} has {size} bytes; the limit is {limit}", large.topic);
-                return Err(Error::new(Code::PayloadTooLarge, detail));
+            refuse_large(batch.iter(), &self.shared.options)?;
+            let mut receipts = Vec::with_capacity(batch.len());
+            let mut parts = Vec::new();
+            let mut rest = batch.into_iter().peekable();
+            while rest.peek().is_some() {
+                let (mut bytes, mut part) = (0, Vec::new());
+                while bytes < GROUP_BYTES
+                    && let Some(event) = rest.next()
+                {
+                    bytes += event.envelope.size();
+                    part.push(event);
+                }
+                let (reply, answer) = oneshot::channel();
+                let line = self.shared.queue.publish(bytes, Command::Publish { batch: part, reply })?;
+                parts.push((line, answer));
             }
-            self.ask(|reply| Command::Publish { batch, reply }).await
+            for (_line, answer) in parts {
+                receipts.extend(answered(&self.shared, answer).await?);
+            }
+            Ok(receipts)
         })
     }
 
     fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>> {
         Box::pin(async move {
             let (topic, group) = (spec.topic.as_str().into(), spec.group.clone());
-            let number = self.ask(|reply| Command::Subscribe { topic, group, reply }).await?;
-            let incarnation = self.incarnations.fetch_add(1, Atomic::Relaxed);
+            let command = |reply| Command::Subscribe { topic, group, reply };
+            let Opened { subscription, incarnation } = ask(&self.shared, command).await?;
+            // Joins here and not in the writer: nobody can be dropped from here on, so nobody joins who does not receive.
+            let mut state = self.shared.state();
+            let known = &mut state.subscriptions[subscription as usize];
+            known.delivering.join(incarnation, spec.credit);
+            // Others may have been given what is this one's now.
+            known.changed.notify_waiters();
             let outlet = Arc::new(Outlet {
                 shared: self.shared.clone(),
                 segments: self.segments.clone(),
-                subscription: number,
+                topic: known.topic,
+                subscription,
                 incarnation,
             });
-            self.shared.state().subscriptions[number as usize].delivering.join(incarnation, spec.credit);
-            // Somebody else may hold what is now this one's.
-            self.shared.changed.notify_waiters();
-            Ok(Subscription { receiver: Box::new(Inlet { outlet: outlet.clone() }), settler: outlet })
+            let (changed, looking) = (known.changed.clone(), known.looking.clone());
+            let receiver = Box::new(Inlet { outlet: outlet.clone(), changed, looking });
+            Ok(Subscription { receiver, settler: outlet })
         })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            match self.ask(|reply| Command::Close { reply }).await {
-                Err(error) if error.code() == Code::Closed => Ok(()),
-                closed => closed,
-            }
+            let (reply, answer) = oneshot::channel();
+            self.shared.queue.close(reply);
+            answered(&self.shared, answer).await
         })
     }
 }
 
 impl Drop for Embedded {
+    /// Without a close this ends like a crash, except that the directory is free when it returns.
     fn drop(&mut self) {
-        // The writer ends and lets go of the directory; without this it would wait for commands for ever.
-        let (reply, _) = oneshot::channel();
-        let _ = self.shared.send(Command::Close { reply });
-        // The directory is free when this returns.
+        self.shared.queue.stop();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }

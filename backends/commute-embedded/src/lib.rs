@@ -11,18 +11,30 @@
 //! | settling and publishing | one atomic step |
 //! | retries, parking, inbox, delayed events | survive a restart |
 //!
+//! ```text
+//! publish, settle ─► queue ─► writer ─► journal ─► storage        one thread owns the log
+//!                               │          ▲
+//!                               ▼          │ what is not in memory
+//!                             state ─► receiver                   visible when it is durable
+//!                               │
+//!                               ▼
+//!                             keeper                              snapshots, next segment, removal
+//! ```
+//!
 //! A directory has one owner. A damaged or foreign directory is refused and left alone; a tail that was being written
 //! when the machine stopped is cut, because nothing in it was confirmed.
 
 mod broker;
 mod error;
 mod journal;
-mod log;
+mod keeper;
 mod options;
+mod receiver;
 mod records;
+mod retention;
+mod settler;
 mod state;
 pub mod storage;
-mod subscription;
 mod writer;
 
 use commute_core::{Address, BoxFuture, Code, Driver, Error, Result, SharedBroker};
@@ -43,7 +55,7 @@ fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
         }
         // Reading back a large log takes a while, and files block.
         let opened = tokio::task::spawn_blocking(move || match memory {
-            true => Embedded::in_memory(&storage::Memory::new(), options),
+            true => Embedded::in_memory(&storage::Memory::new(), Options { prepare: false, ..options }),
             false => Embedded::open(&directory, options),
         });
         let opened = opened.await.map_err(|cause| Error::new(Code::Io, "opening was given up").caused_by(cause))?;

@@ -1,16 +1,24 @@
 //! The journal: one log of groups for all topics and all state, in segments.
+//!
+//! ```text
+//! frame     bytes with a checksum, and groups of them that count as a whole
+//! segment   one file
+//! log       appends groups; the writer owns it
+//! reader    finds events again, from any thread
+//! recovery  reads the log back, ignores a torn tail, refuses damage
+//! ```
 
-pub(crate) mod group;
+pub(crate) mod frame;
+pub(crate) mod log;
+pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 
-/// Where the body of a record lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Location {
-    /// The segment, by the sequence of its first group.
-    pub(crate) segment: u64,
-    /// Of the record's length field, from the beginning of the file.
+/// Where a frame begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// The serial number of the segment.
+    pub(crate) segment: u32,
+    /// From the beginning of the file.
     pub(crate) offset: u64,
-    /// Of the record's body.
-    pub(crate) length: u32,
 }

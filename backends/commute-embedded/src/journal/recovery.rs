@@ -1,105 +1,163 @@
-//! Recovery: reads the log back, cuts a torn tail, and refuses damage.
+//! Recovery: reads the log back behind the snapshot, leaves a torn tail behind, and refuses damage.
 
-use std::sync::Arc;
+use std::io;
 
 use commute_core::{Code, Error, Result};
 
-use super::Location;
-use super::group::{GroupHeader, RECORD_HEADER};
-use super::segment::{HEADER, Segment, first_of, name};
+use super::Place;
+use super::frame::{Group, find_group};
+use super::segment::{HEADER, Segment, name, serial_of};
 use crate::error::failed;
 use crate::records::Record;
-use crate::storage::{Storage, read_all};
+use crate::storage::Storage;
 
-/// The log as it was found.
-pub(crate) struct Recovered {
-    /// Oldest first; the last one is written on.
-    pub(crate) segments: Vec<Segment>,
-    /// Where the last segment ends.
-    pub(crate) end: u64,
-    /// The sequence of the next group.
+/// What a snapshot says about the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Covered {
+    /// The oldest segment that is still needed.
+    pub(crate) oldest: u32,
+    /// Where the last group that the snapshot includes ends.
+    pub(crate) end: Place,
+    /// The sequence of the group behind it.
     pub(crate) next: u64,
 }
 
-/// Reads every record of every segment in order.
+/// Without a snapshot.
+const NOTHING: Covered = Covered { oldest: 1, end: Place { segment: 1, offset: HEADER as u64 }, next: 1 };
+
+/// The log as it was found.
+pub(crate) struct Recovered {
+    /// Oldest first; groups are appended to the last one. Empty when there is no log yet.
+    pub(crate) segments: Vec<Segment>,
+    /// Where the last group ends.
+    pub(crate) end: u64,
+    /// The sequence of the next group.
+    pub(crate) next: u64,
+    /// A segment that was made ready and not used.
+    pub(crate) spare: Option<Segment>,
+    /// Segments that the snapshot has made dispensable.
+    pub(crate) leftover: Vec<u32>,
+}
+
+/// Reads every record behind the snapshot, in order. `apply` answers whether the record fits what is known.
 ///
-/// The tail of the last segment is torn when the machine stopped in the middle of a write; no group in it was ever
-/// confirmed, because a group is confirmed after its sync and the next one is written after that. So a bad group is a
-/// torn tail only if no valid group follows it; everything else is damage.
+/// A group is written after the one before it was synced. So the machine can have stopped in the middle of the last one
+/// only: a bad group is a torn tail if no valid group follows it anywhere, and damage otherwise. Groups are numbered
+/// without gaps, which shows damage that ends with the end of a segment.
 ///
 /// # Errors
 /// `Damaged`, naming file and position; nothing was changed then.
-pub(crate) fn recover(storage: &dyn Storage, mut apply: impl FnMut(u64, Record, Location)) -> Result<Recovered> {
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    covered: Option<Covered>,
+    mut apply: impl FnMut(Record, Place) -> bool,
+) -> Result<Recovered> {
     let names = storage.names().map_err(|cause| failed("cannot list the segments", cause))?;
-    let firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
-    let mut log = Recovered { segments: Vec::new(), end: 0, next: firsts.first().copied().unwrap_or(1) };
-    for (n, first) in firsts.iter().copied().enumerate() {
-        let last = n + 1 == firsts.len();
-        let cannot_read = |cause| failed(&format!("cannot read {}", name(first)), cause);
-        let file = storage.open(&name(first)).map_err(cannot_read)?;
-        let bytes = read_all(&*file).map_err(cannot_read)?;
-        if last && bytes.len() <= HEADER && Segment::open(file.clone(), first, &bytes).is_err() {
-            // The machine stopped while this segment was being created; nothing was in it yet.
-            let created = Segment::create(storage, first).map_err(|cause| failed("cannot create a segment", cause))?;
-            (log.end, log.next) = (HEADER as u64, first);
-            log.segments.push(created);
-            continue;
+    let mut serials: Vec<u32> = names.iter().filter_map(|name| serial_of(name)).collect();
+    serials.sort_unstable();
+    let Covered { oldest, end, next } = covered.unwrap_or(NOTHING);
+    let leftover: Vec<u32> = serials.extract_if(.., |serial| *serial < oldest).collect();
+    if serials.is_empty() && covered.is_none() {
+        return Ok(Recovered { segments: Vec::new(), end: 0, next, spare: None, leftover });
+    }
+    let last = serials.last().copied().unwrap_or(0).max(end.segment);
+    if let Some(missing) = (oldest..=last).find(|serial| serials.binary_search(serial).is_err()) {
+        return Err(Error::new(Code::Damaged, format!("{} is missing", name(missing))));
+    }
+    let mut segments = (oldest..=last).map(|serial| Segment::open(storage, serial)).collect::<Result<Vec<_>>>()?;
+    let mut walk = Walk { next, last_group: None };
+    let (mut n, mut offset) = ((end.segment - oldest) as usize, end.offset);
+    let length = segments[n].file.length().map_err(|cause| failed("cannot measure the log", cause))?;
+    if length < offset {
+        return Err(damaged(Place { offset: length, ..end }, "the segment ends before the snapshot does"));
+    }
+    let mut bytes = read_from(&segments[n], offset)?;
+    loop {
+        offset += walk.segment(&segments[n], offset, &bytes, &mut apply)? as u64;
+        let Some(following) = segments.get(n + 1) else { break };
+        bytes = read_from(following, HEADER as u64)?;
+        if Group::read(&bytes, following.nonce).is_none_or(|group| group.sequence != walk.next) {
+            break;
         }
-        let segment = Segment::open(file, first, &bytes)?;
-        if first != log.next {
-            let detail = format!("{}: the segment before it ends with group {}", name(first), log.next - 1);
-            return Err(Error::new(Code::Damaged, detail));
-        }
-        let end = walk(&segment, &bytes, &mut log.next, &mut apply)?;
-        if end < bytes.len() {
-            if !last || is_confirmed_behind(&bytes[end..], segment.nonce) {
-                let detail = format!("{} at byte {end}: a group is damaged and valid ones follow it", name(first));
-                return Err(Error::new(Code::Damaged, detail));
+        (n, offset) = (n + 1, HEADER as u64);
+    }
+    refuse_damage(&segments[n..], offset, walk.next)?;
+    if let Some(start) = walk.last_group {
+        secure(&segments[n], start, offset)?;
+    }
+    let mut unused = segments.split_off(n + 1).into_iter();
+    let spare = unused.next();
+    Ok(Recovered { segments, end: offset, next: walk.next, spare, leftover })
+}
+
+/// What is known while reading.
+struct Walk {
+    next: u64,
+    /// Where the last group begins in its segment.
+    last_group: Option<u64>,
+}
+
+impl Walk {
+    /// Applies the groups at the beginning of the bytes; answers where they end.
+    fn segment(
+        &mut self,
+        segment: &Segment,
+        offset: u64,
+        bytes: &[u8],
+        apply: &mut impl FnMut(Record, Place) -> bool,
+    ) -> Result<usize> {
+        let mut at = 0;
+        while let Some(group) = Group::read(&bytes[at..], segment.nonce).filter(|group| group.sequence == self.next) {
+            let place = |start: usize| Place { segment: segment.serial, offset: offset + (at + start) as u64 };
+            for (start, body) in group.records() {
+                let fits = Record::decode(body).is_some_and(|record| apply(record, place(start)));
+                if !fits {
+                    return Err(damaged(place(start), "a record that cannot stand here"));
+                }
             }
-            tracing::warn!(segment = %name(first), at = end, lost = bytes.len() - end, "cut a torn tail that was never confirmed");
-            segment.file.truncate(end as u64).map_err(|cause| failed("cannot cut the torn tail", cause))?;
+            self.last_group = Some(place(0).offset);
+            self.next += 1;
+            at += group.bytes.len();
         }
-        log.end = end as u64;
-        log.segments.push(segment);
+        Ok(at)
     }
-    Ok(log)
 }
 
-/// Applies the groups of a segment up to its end or to the first bad one; answers where that is.
-fn walk(
-    segment: &Segment,
-    bytes: &[u8],
-    next: &mut u64,
-    apply: &mut impl FnMut(u64, Record, Location),
-) -> Result<usize> {
-    let mut at = HEADER;
-    while let Some(header) = GroupHeader::read(&bytes[at..], segment.nonce) {
-        let Some(bodies) = header.records(&bytes[at..], segment.nonce) else { break };
-        let unreadable =
-            || Error::new(Code::Damaged, format!("{} at byte {at}: an unknown record", name(segment.first)));
-        if header.sequence != *next {
-            let detail = format!("{} at byte {at}: group {} where {next} is due", name(segment.first), header.sequence);
-            return Err(Error::new(Code::Damaged, detail));
+/// Behind the end of the log there must be no group that is newer.
+fn refuse_damage(segments: &[Segment], end: u64, next: u64) -> Result<()> {
+    for (n, segment) in segments.iter().enumerate() {
+        let offset = if n == 0 { end } else { HEADER as u64 };
+        if let Some(found) = find_group(&read_from(segment, offset)?, segment.nonce, next) {
+            let place = Place { segment: segments[0].serial, offset: end };
+            let what = format!(
+                "group {next} is damaged; a newer one follows in {} at byte {}",
+                name(segment.serial),
+                offset + found as u64
+            );
+            return Err(damaged(place, &what));
         }
-        for body in bodies {
-            let record = Record::decode(&bytes[at..][body.clone()]).ok_or_else(unreadable)?;
-            let offset = (at + body.start - RECORD_HEADER) as u64;
-            apply(header.sequence, record, Location { segment: segment.first, offset, length: body.len() as u32 });
-        }
-        *next += 1;
-        at += header.size();
     }
-    Ok(at)
+    Ok(())
 }
 
-/// Whether a valid group begins anywhere in the bytes behind a bad one.
-fn is_confirmed_behind(bytes: &[u8], nonce: u64) -> bool {
-    (1..bytes.len()).any(|at| {
-        GroupHeader::read(&bytes[at..], nonce).is_some_and(|header| header.records(&bytes[at..], nonce).is_some())
-    })
+/// Writes the last group again. When its sync failed, the system may show it although the disk does not have it, and a
+/// later sync would not write it.
+fn secure(segment: &Segment, start: u64, end: u64) -> Result<()> {
+    let mut group = read_from(segment, start)?;
+    group.truncate((end - start) as usize);
+    let written = segment.file.write_at(&group, start).and_then(|()| segment.file.sync());
+    written.map_err(|cause| failed(&format!("cannot write {}", name(segment.serial)), cause))
 }
 
-/// Segments by their first sequence.
-pub(crate) fn find(segments: &[Arc<Segment>], first: u64) -> Option<&Arc<Segment>> {
-    segments.binary_search_by_key(&first, |segment| segment.first).ok().map(|n| &segments[n])
+fn read_from(segment: &Segment, offset: u64) -> Result<Vec<u8>> {
+    let read = || {
+        let length = segment.file.length()?.saturating_sub(offset);
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        segment.file.read_at(&mut bytes, offset).map(|()| bytes)
+    };
+    read().map_err(|cause| failed(&format!("cannot read {}", name(segment.serial)), cause))
+}
+
+pub(crate) fn damaged(place: Place, what: &str) -> Error {
+    Error::new(Code::Damaged, format!("{} at byte {}: {what}", name(place.segment), place.offset))
 }

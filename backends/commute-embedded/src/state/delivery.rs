@@ -1,26 +1,31 @@
 //! Who is being delivered what: the receivers of a subscription in this process, and what each has not settled.
 //!
 //! With one receiver, events go to it in topic order. With several, an event with a key goes to whoever has unsettled
-//! events of that key, so that its order holds, else to the one that the key's hash chooses.
+//! events of that key, so that its order holds, else to the one that the key's hash chooses. Nothing here is stored.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use commute_core::Timestamp;
 use hashbrown::HashMap;
+
+/// So many events may be put aside for a slow receiver before the others wait for it. Only positions are kept.
+const ASSIGNED: usize = 1 << 16;
 
 /// The receivers of a subscription.
 #[derive(Debug, Default)]
 pub(crate) struct Delivering {
     /// The next position that nobody has looked at.
     pub(crate) cursor: u64,
-    /// Positions below the cursor that must be delivered again, or for the first time because they were not due.
+    /// Positions below the cursor that must be delivered again, or have become due.
     pub(crate) again: BTreeSet<u64>,
     /// Positions below the cursor that are not due yet.
     pub(crate) later: BTreeMap<(Timestamp, u64), ()>,
     receivers: Vec<ReceiverState>,
-    unsettled: HashMap<u64, Held>,
-    /// With several receivers only: who has unsettled events of a key, and how many.
+    held: HashMap<u64, Held>,
+    /// With several receivers only: whose a key is, and for how many events.
     keys: HashMap<u64, (u32, usize)>,
+    /// Somebody waits for a slow receiver.
+    waiting: bool,
     pub(crate) absorbed: u64,
 }
 
@@ -30,56 +35,66 @@ struct ReceiverState {
     credit: usize,
     unsettled: usize,
     /// Chosen for it, and not taken yet.
-    assigned: VecDeque<u64>,
+    assigned: BTreeMap<u64, Option<u64>>,
 }
 
+/// A delivery in somebody's hands.
 #[derive(Debug, Clone, Copy)]
-struct Held {
-    incarnation: u32,
-    key: Option<u64>,
+pub(crate) struct Held {
+    pub(crate) incarnation: u32,
+    /// The event's, so that settling reads nothing.
+    pub(crate) id: [u8; 16],
+    pub(crate) key: Option<u64>,
+    /// Whether it came through `receive`, which is what credit counts.
+    pub(crate) counted: bool,
 }
 
 impl Delivering {
+    /// Nobody has anything; delivering begins at a position.
+    pub(crate) fn new(cursor: u64) -> Self {
+        Delivering { cursor, ..Delivering::default() }
+    }
+
     pub(crate) fn join(&mut self, incarnation: u32, credit: usize) {
-        self.receivers.push(ReceiverState {
-            incarnation,
-            credit: credit.max(1),
-            unsettled: 0,
-            assigned: VecDeque::new(),
-        });
+        let assigned = BTreeMap::new();
+        self.receivers.push(ReceiverState { incarnation, credit: credit.max(1), unsettled: 0, assigned });
+        self.release_departed();
         self.choose_anew();
     }
 
-    /// The receiver is gone: what it has not settled is delivered again.
+    /// The receiver is gone: what it has not settled is delivered to the others. As long as there are none, it may still
+    /// settle what it has.
     pub(crate) fn leave(&mut self, incarnation: u32) {
         let Some(n) = self.receivers.iter().position(|receiver| receiver.incarnation == incarnation) else { return };
-        let gone = self.receivers.remove(n);
-        self.again.extend(gone.assigned);
-        // What was unparked beyond the cursor is found there.
-        let (again, cursor) = (&mut self.again, self.cursor);
-        self.unsettled.retain(|position, held| {
-            let stays = held.incarnation != incarnation;
-            if !stays && *position < cursor {
-                again.insert(*position);
-            }
-            stays
-        });
+        self.again.extend(self.receivers.remove(n).assigned.into_keys());
+        if !self.receivers.is_empty() {
+            self.release_departed();
+        }
         self.choose_anew();
+    }
+
+    fn release_departed(&mut self) {
+        let Delivering { held, receivers, again, .. } = self;
+        let departed = |held: &Held| receivers.iter().all(|receiver| receiver.incarnation != held.incarnation);
+        again.extend(held.extract_if(|_, held| departed(held)).map(|(position, _)| position));
     }
 
     /// The receivers have changed: what nobody has taken is chosen for somebody again.
     fn choose_anew(&mut self) {
         for receiver in &mut self.receivers {
-            self.again.extend(receiver.assigned.drain(..));
+            self.again.extend(std::mem::take(&mut receiver.assigned).into_keys());
         }
         self.keys.clear();
-        if self.receivers.len() > 1 {
-            for held in self.unsettled.values() {
-                if let Some(key) = held.key {
-                    self.keys.entry(key).or_insert((held.incarnation, 0)).1 += 1;
-                }
+        if self.is_shared() {
+            let keys = self.held.values().filter_map(|held| Some((held.key?, held.incarnation)));
+            for (key, incarnation) in keys {
+                self.keys.entry(key).or_insert((incarnation, 0)).1 += 1;
             }
         }
+    }
+
+    fn receiver(&mut self, incarnation: u32) -> Option<&mut ReceiverState> {
+        self.receivers.iter_mut().find(|receiver| receiver.incarnation == incarnation)
     }
 
     /// How many more a receiver may take.
@@ -88,34 +103,53 @@ impl Delivering {
         receiver.map_or(0, |receiver| receiver.credit.saturating_sub(receiver.unsettled))
     }
 
-    /// Whether this delivery is in the hands of this receiver.
-    pub(crate) fn holds(&self, incarnation: u32, position: u64) -> bool {
-        self.unsettled.get(&position).is_some_and(|held| held.incarnation == incarnation)
+    /// How many deliveries are in somebody's hands.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
     }
 
-    /// Whether a delivery is in anybody's hands: what was unparked may lie before the cursor.
+    /// Whether a delivery is in somebody's hands.
     pub(crate) fn is_held(&self, position: u64) -> bool {
-        self.unsettled.contains_key(&position)
+        self.held.contains_key(&position)
+    }
+
+    /// Whether this delivery is in the hands of this receiver.
+    pub(crate) fn holds(&self, incarnation: u32, position: u64) -> bool {
+        self.held.get(&position).is_some_and(|held| held.incarnation == incarnation)
     }
 
     /// A receiver takes a delivery.
-    pub(crate) fn take(&mut self, incarnation: u32, position: u64, key: Option<u64>) {
-        self.unsettled.insert(position, Held { incarnation, key });
-        if let Some(receiver) = self.receivers.iter_mut().find(|receiver| receiver.incarnation == incarnation) {
+    pub(crate) fn take(&mut self, position: u64, held: Held) {
+        if let Some(receiver) = self.receiver(held.incarnation).filter(|_| held.counted) {
             receiver.unsettled += 1;
         }
-        if let (Some(key), true) = (key, self.receivers.len() > 1) {
+        self.bind(held.key, held.incarnation);
+        self.held.insert(position, held);
+    }
+
+    /// A delivery is over. Answers whose it was.
+    pub(crate) fn settle(&mut self, position: u64) -> Option<Held> {
+        let held = self.held.remove(&position)?;
+        if let Some(receiver) = self.receiver(held.incarnation).filter(|_| held.counted) {
+            receiver.unsettled = receiver.unsettled.saturating_sub(1);
+        }
+        self.unbind(held.key);
+        Some(held)
+    }
+
+    /// Whether several receivers share the work.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.receivers.len() > 1
+    }
+
+    fn bind(&mut self, key: Option<u64>, incarnation: u32) {
+        if let Some(key) = key.filter(|_| self.is_shared()) {
             self.keys.entry(key).or_insert((incarnation, 0)).1 += 1;
         }
     }
 
-    /// A delivery is over. Answers whether it was in anybody's hands.
-    pub(crate) fn settle(&mut self, position: u64) -> bool {
-        let Some(held) = self.unsettled.remove(&position) else { return false };
-        if let Some(receiver) = self.receivers.iter_mut().find(|receiver| receiver.incarnation == held.incarnation) {
-            receiver.unsettled = receiver.unsettled.saturating_sub(1);
-        }
-        if let Some(key) = held.key
+    fn unbind(&mut self, key: Option<u64>) {
+        if let Some(key) = key
             && let Some((_, count)) = self.keys.get_mut(&key)
         {
             *count -= 1;
@@ -123,29 +157,15 @@ impl Delivering {
                 self.keys.remove(&key);
             }
         }
-        true
-    }
-
-    /// A delivery goes back to where it came from.
-    pub(crate) fn give_back(&mut self, position: u64) {
-        // What was unparked beyond the cursor is found there.
-        if self.settle(position) && position < self.cursor {
-            self.again.insert(position);
-        }
-    }
-
-    /// Whether others share the work.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.receivers.len() > 1
     }
 
     /// Who must get an event: whoever has its key in hand, else the one that the key chooses, else whoever asks.
     pub(crate) fn owner(&self, key: Option<u64>, asking: u32) -> u32 {
-        let Some(key) = key else { return asking };
+        let Some(key) = key.filter(|_| self.is_shared()) else { return asking };
         if let Some((incarnation, _)) = self.keys.get(&key) {
             return *incarnation;
         }
-        // What is assigned and not taken binds its key, too.
+        // Rendezvous hashing: when a receiver comes or goes, only its own keys move.
         let weight = |receiver: &&ReceiverState| {
             let mixed = (key ^ u64::from(receiver.incarnation)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
@@ -153,41 +173,45 @@ impl Delivering {
         self.receivers.iter().max_by_key(weight).map_or(asking, |receiver| receiver.incarnation)
     }
 
-    /// Puts an event aside for another receiver; its key is bound to it from now on.
-    pub(crate) fn assign(&mut self, incarnation: u32, position: u64, key: Option<u64>) {
-        if let Some(receiver) = self.receivers.iter_mut().find(|receiver| receiver.incarnation == incarnation) {
-            receiver.assigned.push_back(position);
-        }
-        if let Some(key) = key {
-            self.keys.entry(key).or_insert((incarnation, 0)).1 += 1;
-        }
+    /// Puts an event aside for another receiver; its key is bound to it from now on. Answers whether there was room.
+    pub(crate) fn assign(&mut self, incarnation: u32, position: u64, key: Option<u64>) -> bool {
+        let Some(receiver) = self.receiver(incarnation).filter(|receiver| receiver.assigned.len() < ASSIGNED) else {
+            self.waiting = true;
+            return false;
+        };
+        receiver.assigned.insert(position, key);
+        self.bind(key, incarnation);
+        true
     }
 
-    /// The next event that was put aside for a receiver.
-    pub(crate) fn next_assigned(&mut self, incarnation: u32, key_of: impl Fn(u64) -> Option<u64>) -> Option<u64> {
-        let receiver = self.receivers.iter_mut().find(|receiver| receiver.incarnation == incarnation)?;
-        let position = receiver.assigned.pop_front()?;
-        // `take` binds the key again.
-        if let Some(key) = key_of(position)
-            && let Some((_, count)) = self.keys.get_mut(&key)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.keys.remove(&key);
+    /// The lowest position that a receiver should look at, and whether it was put aside for it.
+    pub(crate) fn pop(&mut self, incarnation: u32) -> Option<(u64, bool)> {
+        let again = self.again.first().copied();
+        let assigned = self.receiver(incarnation).and_then(|receiver| receiver.assigned.first_entry());
+        match assigned {
+            Some(entry) if again.is_none_or(|again| *entry.key() < again) => {
+                let (position, key) = entry.remove_entry();
+                self.unbind(key);
+                Some((position, true))
             }
+            _ => self.again.pop_first().map(|position| (position, false)),
         }
-        Some(position)
     }
 
-    /// Whether so much is put aside for a receiver that nobody should look further.
-    pub(crate) fn is_full(&self, incarnation: u32) -> bool {
-        let receiver = self.receivers.iter().find(|receiver| receiver.incarnation == incarnation);
-        receiver.is_some_and(|receiver| receiver.assigned.len() + receiver.unsettled >= receiver.credit)
+    /// Whether somebody waited for a receiver that has taken something now.
+    pub(crate) fn stop_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.waiting)
     }
 
-    /// How many are known and in nobody's hands, up to `next`.
-    pub(crate) fn backlog(&self, next: u64) -> u64 {
-        let assigned: usize = self.receivers.iter().map(|receiver| receiver.assigned.len()).sum();
-        next.saturating_sub(self.cursor) + (self.again.len() + self.later.len() + assigned) as u64
+    /// What is due is looked at again.
+    pub(crate) fn wake_due(&mut self, now: Timestamp) {
+        while let Some(entry) = self.later.first_entry() {
+            let (time, position) = *entry.key();
+            if time > now {
+                break;
+            }
+            entry.remove();
+            self.again.insert(position);
+        }
     }
 }

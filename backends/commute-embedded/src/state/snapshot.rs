@@ -1,119 +1,206 @@
-//! Snapshots: the state in one file, so that segments whose events are settled can go.
+//! Snapshots: the state in one file, so that opening is quick and segments can go.
 //!
-//! A snapshot says which group it includes. Recovery loads it, reads the retained segments for the places of their
-//! events, and applies everything behind that group.
+//! A snapshot says how much of the log it covers; recovery loads it and applies what lies behind.
 
 use bytes::{Buf, BufMut};
-use commute_core::Timestamp;
 use commute_core::watermark::Watermark;
+use commute_core::{Code, Error, Result};
 
 use super::State;
+use super::ids::Seen;
 use super::subscription::Subscribed;
-use super::topic::Stored;
-use crate::journal::group::checksum;
+use super::topic::{Indexed, Stored};
+use crate::error::failed;
+use crate::journal::Place;
+use crate::journal::frame::checksum;
+use crate::journal::recovery::Covered;
+use crate::journal::segment::VERSION;
 use crate::options::Options;
-use crate::records::{Aside, fingerprint, put_text, text};
+use crate::records::Aside;
+use crate::records::bytes::{id, put_text, put_time, text, time};
+use crate::storage::{Storage, read_all};
 
 /// The file's name.
 pub(crate) const NAME: &str = "snapshot";
 /// The name of one that is being written.
-pub(crate) const NEW: &str = "snapshot.new";
-const MAGIC: &[u8; 8] = b"cmtsnap\x01";
+const UNREADY: &str = "snapshot.new";
+const MAGIC: &[u8; 8] = b"cmtsnap\n";
 
-/// Writes the state as it is after a group.
-pub(crate) fn encode(state: &State, includes: u64) -> Vec<u8> {
+/// Puts a snapshot in the place of the last one, durably.
+///
+/// # Errors
+/// The disk's; the last one is still there then.
+pub(crate) fn save(storage: &dyn Storage, bytes: &[u8]) -> std::io::Result<()> {
+    let file = storage.open(UNREADY)?;
+    file.truncate(0)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    storage.rename(UNREADY, NAME)?;
+    storage.sync_names()
+}
+
+/// Loads the snapshot, if there is one.
+///
+/// # Errors
+/// `Damaged`, `UnknownFormat`, or the disk's.
+pub(crate) fn load(storage: &dyn Storage, options: &Options) -> Result<Option<(State, Covered)>> {
+    let names = storage.names().map_err(|cause| failed("cannot list the files", cause))?;
+    if !names.iter().any(|name| name == NAME) {
+        return Ok(None);
+    }
+    let read = storage.open(NAME).and_then(|file| read_all(&*file));
+    let bytes = read.map_err(|cause| failed("cannot read the snapshot", cause))?;
+    let damaged = || Error::new(Code::Damaged, "snapshot: its checksum is wrong");
+    let mut from = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
+    let version = from.try_get_u32_le().map_err(|_| damaged())?;
+    if version > VERSION {
+        let detail = format!("snapshot: format version {version}; this program knows {VERSION}");
+        return Err(Error::new(Code::UnknownFormat, detail));
+    }
+    decode(&bytes, options).map(Some).ok_or_else(damaged)
+}
+
+/// Writes the state as it is now.
+pub(crate) fn encode(state: &State, covered: Covered) -> Vec<u8> {
     let mut to = Vec::new();
     to.put_slice(MAGIC);
-    to.put_u64_le(includes);
-    to.put_u32_le(state.topics.len() as u32);
-    for topic in &state.topics {
-        put_text(&mut to, &topic.name);
-        to.put_u64_le(topic.next());
-        put_ids(&mut to, topic.ids.iter(), topic.ids.len());
-    }
-    to.put_u32_le(state.subscriptions.len() as u32);
-    for subscription in &state.subscriptions {
-        put_subscription(&mut to, subscription);
-    }
+    to.put_u32_le(VERSION);
+    to.put_u32_le(covered.oldest);
+    put_place(&mut to, covered.end);
+    to.put_u64_le(covered.next);
+    put_all(&mut to, state.youngest.iter(), |to, (segment, time)| {
+        to.put_u32_le(*segment);
+        put_time(to, *time);
+    });
+    put_all(&mut to, state.topics.iter(), put_topic);
+    put_all(&mut to, state.subscriptions.iter(), put_subscription);
     let crc = checksum(0, &to);
     to.put_u32_le(crc);
     to
 }
 
-fn put_subscription(to: &mut Vec<u8>, subscription: &Subscribed) {
-    to.put_u32_le(subscription.topic);
-    put_text(to, &subscription.group);
-    subscription.done.encode(to);
-    to.put_u32_le(subscription.deferred.len() as u32);
-    for (position, deferred) in &subscription.deferred {
-        to.put_u64_le(*position);
-        to.put_u32_le(deferred.attempts);
-        to.put_i64_le(deferred.not_before.0);
-    }
-    to.put_u32_le(subscription.parked.len() as u32);
-    for (position, aside) in subscription.parked.values() {
-        to.put_u64_le(*position);
-        aside.encode(to);
-    }
-    put_ids(to, subscription.inbox.iter(), subscription.inbox.len());
-}
-
-fn put_ids(to: &mut Vec<u8>, ids: impl Iterator<Item = (Timestamp, [u8; 16], u64)>, count: usize) {
-    to.put_u32_le(count as u32);
-    for (time, id, position) in ids {
-        to.put_i64_le(time.0);
-        to.put_slice(&id);
-        to.put_u64_le(position);
-    }
-}
-
-/// Reads a snapshot: the state, and the group that it includes. `None` when the bytes are damaged.
-pub(crate) fn decode(bytes: &[u8], options: &Options) -> Option<(State, u64)> {
+/// Reads a snapshot; `None` when the bytes are damaged.
+fn decode(bytes: &[u8], options: &Options) -> Option<(State, Covered)> {
     let (body, mut crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     if crc.get_u32_le() != checksum(0, body) {
         return None;
     }
-    let from = &mut body.strip_prefix(MAGIC)?;
-    let includes = from.try_get_u64_le().ok()?;
+    let from = &mut body.get(MAGIC.len() + 4..)?;
+    let oldest = from.try_get_u32_le().ok()?;
+    let covered = Covered { oldest, end: place(from)?, next: from.try_get_u64_le().ok()? };
     let mut state = State::default();
-    for n in 0..from.try_get_u32_le().ok()? {
-        let mut topic = Stored::new(text(from)?);
-        topic.first = from.try_get_u64_le().ok()?;
-        for_ids(from, |time, id, position| topic.ids.insert(id, position, time, options.dedup_window))?;
-        state.by_name.insert(topic.name.clone(), n);
-        state.topics.push(topic);
-    }
-    for n in 0..from.try_get_u32_le().ok()? {
-        let subscription = subscription(from, options)?;
-        state.by_group.insert((subscription.topic, subscription.group.clone()), n);
-        state.subscriptions.push(subscription);
-    }
-    from.is_empty().then_some((state, includes))
+    for_all(from, |from, _| {
+        let segment = from.try_get_u32_le().ok()?;
+        state.youngest.insert(segment, time(from)?);
+        Some(())
+    })?;
+    for_all(from, |from, n| state.add_topic(n, topic(from, options)?).then_some(()))?;
+    for_all(from, |from, n| state.add_subscription(n, subscription(from, options)?).then_some(()))?;
+    let topics = state.topics.len();
+    let fits = state.subscriptions.iter().all(|subscription| (subscription.topic as usize) < topics);
+    (from.is_empty() && fits).then_some((state, covered))
+}
+
+fn put_topic(to: &mut Vec<u8>, topic: &Stored) {
+    put_text(to, &topic.name);
+    to.put_u64_le(topic.first);
+    to.put_u64_le(topic.next);
+    put_all(to, topic.index.iter(), |to, indexed| {
+        to.put_u64_le(indexed.position);
+        put_place(to, indexed.place);
+    });
+    put_all(to, topic.not_before.iter(), |to, (position, time)| {
+        to.put_u64_le(*position);
+        put_time(to, *time);
+    });
+    put_all(to, topic.ids.iter(), put_seen);
+}
+
+fn topic(from: &mut &[u8], options: &Options) -> Option<Stored> {
+    let mut topic = Stored::new(text(from)?);
+    (topic.first, topic.next) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
+    for_all(from, |from, _| {
+        let position = from.try_get_u64_le().ok()?;
+        topic.index.push_back(Indexed { position, place: place(from)? });
+        Some(())
+    })?;
+    for_all(from, |from, _| {
+        let position = from.try_get_u64_le().ok()?;
+        topic.not_before.insert(position, time(from)?);
+        Some(())
+    })?;
+    for_all(from, |from, _| seen(from, |id, seen| topic.ids.insert(id, seen, options.dedup_window)))?;
+    Some(topic)
+}
+
+fn put_subscription(to: &mut Vec<u8>, subscription: &Subscribed) {
+    to.put_u32_le(subscription.topic);
+    put_text(to, &subscription.group);
+    to.put_u32_le(subscription.incarnation);
+    subscription.done.encode(to);
+    // In order, so that one state has one encoding.
+    let mut deferred: Vec<_> = subscription.deferred.iter().collect();
+    deferred.sort_unstable_by_key(|(position, _)| **position);
+    put_all(to, deferred.into_iter(), |to, (position, deferred)| {
+        to.put_u64_le(*position);
+        to.put_u32_le(deferred.attempts);
+        put_time(to, deferred.not_before);
+    });
+    put_all(to, subscription.parked.values(), |to, (position, aside)| {
+        to.put_u64_le(*position);
+        aside.encode(to);
+    });
+    put_all(to, subscription.inbox.iter(), put_seen);
 }
 
 fn subscription(from: &mut &[u8], options: &Options) -> Option<Subscribed> {
-    let topic = from.try_get_u32_le().ok()?;
-    let mut subscription = Subscribed::new(topic, text(from)?);
+    let (topic, group) = (from.try_get_u32_le().ok()?, text(from)?);
+    let incarnation = from.try_get_u32_le().ok()?;
     let (done, rest) = Watermark::decode(from).ok()?;
-    (subscription.done, *from) = (done, rest);
-    for _ in 0..from.try_get_u32_le().ok()? {
-        let position = from.try_get_u64_le().ok()?;
-        let attempts = from.try_get_u32_le().ok()?;
-        subscription.defer(position, attempts, Timestamp(from.try_get_i64_le().ok()?));
-    }
-    for _ in 0..from.try_get_u32_le().ok()? {
+    *from = rest;
+    let mut subscription = Subscribed::new(topic, group, done);
+    subscription.incarnation = incarnation;
+    for_all(from, |from, _| {
+        let (position, attempts) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
+        subscription.defer(position, attempts, time(from)?);
+        Some(())
+    })?;
+    for_all(from, |from, _| {
         let position = from.try_get_u64_le().ok()?;
         subscription.park(position, Aside::decode(from)?);
-    }
-    for_ids(from, |time, id, position| subscription.inbox.insert(id, position, time, options.inbox_window))?;
+        Some(())
+    })?;
+    for_all(from, |from, _| seen(from, |id, seen| subscription.inbox.insert(id, seen, options.inbox_window)))?;
     Some(subscription)
 }
 
-fn for_ids(from: &mut &[u8], mut each: impl FnMut(Timestamp, [u8; 16], u64)) -> Option<()> {
-    for _ in 0..from.try_get_u32_le().ok()? {
-        let time = Timestamp(from.try_get_i64_le().ok()?);
-        let id = fingerprint(from)?;
-        each(time, id, from.try_get_u64_le().ok()?);
-    }
+fn put_seen(to: &mut Vec<u8>, (id, seen): ([u8; 16], Seen)) {
+    to.put_slice(&id);
+    put_time(to, seen.at);
+    to.put_u64_le(seen.position);
+}
+
+fn seen(from: &mut &[u8], insert: impl FnOnce([u8; 16], Seen)) -> Option<()> {
+    let (id, at) = (id(from)?, time(from)?);
+    insert(id, Seen { at, position: from.try_get_u64_le().ok()? });
     Some(())
+}
+
+fn put_place(to: &mut Vec<u8>, place: Place) {
+    to.put_u32_le(place.segment);
+    to.put_u64_le(place.offset);
+}
+
+fn place(from: &mut &[u8]) -> Option<Place> {
+    Some(Place { segment: from.try_get_u32_le().ok()?, offset: from.try_get_u64_le().ok()? })
+}
+
+/// A number of things, and the things.
+fn put_all<T>(to: &mut Vec<u8>, all: impl ExactSizeIterator<Item = T>, put: impl Fn(&mut Vec<u8>, T)) {
+    to.put_u32_le(all.len() as u32);
+    all.for_each(|one| put(to, one));
+}
+
+fn for_all(from: &mut &[u8], mut each: impl FnMut(&mut &[u8], u32) -> Option<()>) -> Option<()> {
+    (0..from.try_get_u32_le().ok()?).try_for_each(|n| each(from, n))
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use commute_core::Timestamp;
 use commute_core::watermark::Watermark;
 use hashbrown::HashMap;
+use tokio::sync::Notify;
 
 use super::delivery::Delivering;
 use super::ids::Ids;
@@ -17,6 +19,8 @@ use crate::records::Aside;
 pub(crate) struct Subscribed {
     pub(crate) topic: u32,
     pub(crate) group: Arc<str>,
+    /// How often it was opened.
+    pub(crate) incarnation: u32,
     pub(crate) done: Watermark,
     pub(crate) deferred: HashMap<u64, Deferred>,
     /// In the order of parking.
@@ -27,6 +31,10 @@ pub(crate) struct Subscribed {
     pub(crate) inbox: Ids,
     /// Who is being delivered what now. Not in the log.
     pub(crate) delivering: Delivering,
+    /// There may be something to receive.
+    pub(crate) changed: Arc<Notify>,
+    /// Held by the receiver that looks for events.
+    pub(crate) looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// An event that failed and will be tried again.
@@ -37,17 +45,20 @@ pub(crate) struct Deferred {
 }
 
 impl Subscribed {
-    pub(crate) fn new(topic: u32, group: Arc<str>) -> Self {
+    pub(crate) fn new(topic: u32, group: Arc<str>, done: Watermark) -> Self {
         Subscribed {
             topic,
             group,
-            done: Watermark::new(0),
+            incarnation: 0,
+            delivering: Delivering::new(done.low()),
+            done,
             deferred: HashMap::new(),
             parked: BTreeMap::new(),
             parked_at: HashMap::new(),
             parkings: 0,
             inbox: Ids::default(),
-            delivering: Delivering::default(),
+            changed: Arc::default(),
+            looking: Arc::default(),
         }
     }
 
@@ -57,15 +68,10 @@ impl Subscribed {
     }
 
     pub(crate) fn defer(&mut self, position: u64, attempts: u32, not_before: Timestamp) {
-        if !self.done.is_done(position) {
-            self.deferred.insert(position, Deferred { attempts, not_before });
-        }
+        self.deferred.insert(position, Deferred { attempts, not_before });
     }
 
     pub(crate) fn park(&mut self, position: u64, aside: Aside) {
-        if self.done.is_done(position) || self.is_parked(position) {
-            return;
-        }
         self.deferred.remove(&position);
         self.parkings += 1;
         self.parked.insert(self.parkings, (position, aside));
@@ -82,40 +88,44 @@ impl Subscribed {
         self.parked_at.contains_key(&position)
     }
 
-    /// Whether the event is over for now: handled, or set aside.
-    pub(crate) fn is_out(&self, position: u64) -> bool {
-        self.done.is_done(position) || self.is_parked(position)
+    /// Whether an event is neither handled, nor set aside, nor in somebody's hands: one that was taken back is, without
+    /// having been received.
+    fn is_open(&self, position: u64) -> bool {
+        !self.done.is_done(position) && !self.is_parked(position) && !self.delivering.is_held(position)
     }
-}
 
-impl Subscribed {
     /// The next position to look at for a receiver, and whether it was put aside for it: what must be delivered again or
-    /// has become due, then what is new. Events that are not due are put aside.
+    /// has become due, then what is new. New events that are not due are put aside.
     pub(crate) fn next_position(&mut self, topic: &Stored, now: Timestamp, receiver: u32) -> Option<(u64, bool)> {
-        let key_of = |position| topic.get(position).and_then(|meta| meta.key);
-        if let Some(position) = self.delivering.next_assigned(receiver, key_of) {
-            return Some((position, true));
-        }
-        let delivering = &mut self.delivering;
-        while let Some(((time, position), ())) = delivering.later.first_key_value().map(|(key, ())| (*key, ())) {
-            if time > now {
-                break;
+        self.delivering.wake_due(now);
+        while let Some((position, assigned)) = self.delivering.pop(receiver) {
+            // What the cursor has not reached yet (it was parked, taken back and returned) is met by it, in its place.
+            if position < self.delivering.cursor && self.is_open(position) {
+                return Some((position, assigned));
             }
-            delivering.later.pop_first();
-            delivering.again.insert(position);
         }
-        if let Some(position) = delivering.again.pop_first() {
-            return Some((position, false));
-        }
-        delivering.cursor = delivering.cursor.max(topic.first);
-        while delivering.cursor < topic.next() {
-            let position = delivering.cursor;
-            delivering.cursor += 1;
+        self.delivering.cursor = self.delivering.cursor.max(topic.first);
+        while self.delivering.cursor < topic.next {
+            let position = self.delivering.cursor;
+            self.delivering.cursor += 1;
             match topic.not_before.get(&position) {
-                Some(time) if *time > now => drop(delivering.later.insert((*time, position), ())),
+                _ if !self.is_open(position) => {}
+                Some(time) if *time > now => drop(self.delivering.later.insert((*time, position), ())),
                 _ => return Some((position, false)),
             }
         }
         None
+    }
+
+    /// How long until something that is not due becomes due.
+    pub(crate) fn due_in(&self, now: Timestamp) -> Option<Duration> {
+        self.delivering.later.first_key_value().map(|((time, _), ())| time.since(now))
+    }
+
+    /// How many events are stored and in nobody's hands.
+    pub(crate) fn backlog(&self, topic: &Stored) -> u64 {
+        let open = topic.next - self.done.low().clamp(topic.first, topic.next);
+        let elsewhere = self.done.done_beyond() + (self.parked.len() + self.delivering.held()) as u64;
+        open.saturating_sub(elsewhere)
     }
 }

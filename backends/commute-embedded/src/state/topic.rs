@@ -3,42 +3,40 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use commute_core::{Envelope, Timestamp};
+use commute_core::Timestamp;
 
-use super::ids::Ids;
-use crate::journal::Location;
-use crate::options::Options;
+use super::ids::{Ids, Seen, Window};
+use crate::journal::Place;
+use crate::journal::reader::Wanted;
+use crate::records::Event;
+
+/// An event is found by reading on from an indexed one. At most so many of the topic's events lie between …
+const SPARSE_EVENTS: u64 = 64;
+/// … and at most so many bytes of anything.
+const SPARSE_BYTES: u64 = 64 << 10;
 
 /// A stored topic.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) name: Arc<str>,
-    /// The position of the first of `events`.
+    /// The position of the oldest event that is retained.
     pub(crate) first: u64,
-    pub(crate) events: VecDeque<Meta>,
+    /// The position of the next event.
+    pub(crate) next: u64,
+    /// Every so often, where an event lies; always for the first of a segment.
+    pub(crate) index: VecDeque<Indexed>,
     /// Events that are not to be delivered before a time.
     pub(crate) not_before: BTreeMap<u64, Timestamp>,
     pub(crate) ids: Ids,
     /// The youngest events, so that whoever reads at the tail reads no file.
-    tail: VecDeque<Arc<Envelope>>,
-    tail_bytes: usize,
+    tail: VecDeque<Arc<Event>>,
 }
 
-/// What is known of a stored event without reading it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Meta {
-    pub(crate) at: Location,
-    pub(crate) published: Timestamp,
-    pub(crate) id: [u8; 16],
-    /// Of its partition key; events without one have none.
-    pub(crate) key: Option<u64>,
-}
-
-/// An event, or where to read it.
-#[derive(Debug, Clone)]
-pub(crate) enum Found {
-    Here(Arc<Envelope>),
-    There(Location),
+/// Where an event lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Indexed {
+    pub(crate) position: u64,
+    pub(crate) place: Place,
 }
 
 impl Stored {
@@ -46,75 +44,119 @@ impl Stored {
         Stored {
             name,
             first: 0,
-            events: VecDeque::new(),
+            next: 0,
+            index: VecDeque::new(),
             not_before: BTreeMap::new(),
             ids: Ids::default(),
             tail: VecDeque::new(),
-            tail_bytes: 0,
         }
     }
 
-    /// The position of the next event.
-    pub(crate) fn next(&self) -> u64 {
-        self.first + self.events.len() as u64
+    /// Adds an event. Answers whether it was the next.
+    pub(crate) fn add(&mut self, event: Arc<Event>, place: Place, window: Window) -> bool {
+        let position = event.position;
+        if position != self.next {
+            return false;
+        }
+        self.next += 1;
+        let near = self.index.back().is_some_and(|last| {
+            last.place.segment == place.segment
+                && position - last.position < SPARSE_EVENTS
+                && place.offset - last.place.offset < SPARSE_BYTES
+        });
+        if !near {
+            self.index.push_back(Indexed { position, place });
+        }
+        self.not_before.extend(event.not_before.map(|time| (position, time)));
+        self.ids.insert(event.id(), Seen { at: event.published, position }, window);
+        self.tail.push_back(event);
+        true
     }
 
-    pub(crate) fn add(
-        &mut self,
-        position: u64,
-        published: Timestamp,
-        not_before: Option<Timestamp>,
-        envelope: Option<Envelope>,
-        at: Location,
-        options: &Options,
-    ) {
-        if self.events.is_empty() {
-            // Either the next event, or the first one whose segment is still there.
-            self.first = position;
-        }
-        let Some(envelope) = envelope.filter(|_| position == self.next()) else { return };
-        let key = envelope.partition_key().map(key_hash);
-        let id = envelope.id.fingerprint();
-        self.events.push_back(Meta { at, published, id, key });
-        self.not_before.extend(not_before.map(|time| (position, time)));
-        self.ids.insert(id, position, published, options.dedup_window);
-        self.tail_bytes += envelope.size();
-        self.tail.push_back(Arc::new(envelope));
-        while self.tail_bytes > options.tail_bytes {
-            let Some(oldest) = self.tail.pop_front() else { break };
-            self.tail_bytes -= oldest.size();
-        }
+    /// Lets go of the oldest event in memory; answers its size.
+    pub(crate) fn shorten_tail(&mut self) -> Option<usize> {
+        self.tail.pop_front().map(|event| event.envelope.size())
     }
 
-    /// An event; `None` when it is not retained.
-    pub(crate) fn get(&self, position: u64) -> Option<&Meta> {
-        self.events.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
+    /// An event that is in memory.
+    pub(crate) fn in_tail(&self, position: u64) -> Option<&Arc<Event>> {
+        let first = self.tail.front()?.position;
+        self.tail.get(usize::try_from(position.checked_sub(first)?).ok()?)
     }
 
-    /// An event's payload, or where it is.
-    pub(crate) fn find(&self, position: u64) -> Option<Found> {
-        let meta = self.get(position)?;
-        let tail_first = self.next() - self.tail.len() as u64;
-        let here = position.checked_sub(tail_first).and_then(|n| self.tail.get(usize::try_from(n).ok()?));
-        Some(here.map_or(Found::There(meta.at), |envelope| Found::Here(envelope.clone())))
+    /// Where to look for an event; `None` when it is not retained.
+    pub(crate) fn wanted(&self, position: u64) -> Option<Wanted> {
+        if !(self.first..self.next).contains(&position) {
+            return None;
+        }
+        let behind = self.index.partition_point(|indexed| indexed.position <= position);
+        let from = self.index.get(behind.checked_sub(1)?)?.place;
+        Some(Wanted { position, from })
     }
 
-    /// Forgets the events of a segment that is being dropped.
-    pub(crate) fn forget_segment(&mut self, segment: u64) {
-        while self.events.front().is_some_and(|meta| meta.at.segment <= segment) {
-            self.events.pop_front();
-            self.not_before.remove(&self.first);
-            self.first += 1;
+    /// The position of the first event behind a segment.
+    pub(crate) fn first_behind(&self, segment: u32) -> u64 {
+        let n = self.index.partition_point(|indexed| indexed.place.segment <= segment);
+        self.index.get(n).map_or(self.next, |indexed| indexed.position)
+    }
+
+    /// Forgets the events of a segment and of those before it.
+    pub(crate) fn forget_segment(&mut self, segment: u32) {
+        self.first = self.first_behind(segment);
+        while self.index.front().is_some_and(|indexed| indexed.place.segment <= segment) {
+            self.index.pop_front();
         }
-        while self.tail.len() > self.events.len() {
-            if let Some(oldest) = self.tail.pop_front() {
-                self.tail_bytes -= oldest.size();
-            }
-        }
+        self.not_before = self.not_before.split_off(&self.first);
+    }
+
+    /// Forgets delays that are over.
+    pub(crate) fn forget_delays(&mut self, now: Timestamp) {
+        self.not_before.retain(|_, time| *time > now);
     }
 }
 
-/// Only decides which receiver of a group gets an event, so it need not be the same in another process.
-fn key_hash(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use commute_core::Envelope;
+
+    use super::*;
+
+    const WINDOW: Window = Window { time: Duration::from_secs(1), count: 10 };
+
+    fn add(topic: &mut Stored, position: u64, segment: u32, offset: u64) -> bool {
+        let envelope = Envelope::new("s", "t", Timestamp(0), Bytes::new());
+        let event = Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope };
+        topic.add(Arc::new(event), Place { segment, offset }, WINDOW)
+    }
+
+    #[test]
+    fn the_first_event_of_a_segment_is_indexed_and_others_every_so_often() {
+        let mut topic = Stored::new("t".into());
+        for position in 0..200 {
+            assert!(add(&mut topic, position, 1 + u32::from(position >= 100), 32 + position));
+        }
+        assert!(add(&mut topic, 200, 2, 1 << 20));
+        assert!(!add(&mut topic, 202, 2, 2 << 20), "no position is left out");
+        let indexed: Vec<_> = topic.index.iter().map(|indexed| indexed.position).collect();
+        assert_eq!(indexed, [0, 64, 100, 164, 200]);
+        assert_eq!(topic.wanted(99).unwrap().from, Place { segment: 1, offset: 96 });
+        assert_eq!(topic.wanted(100).unwrap().from.segment, 2);
+        assert!(topic.wanted(201).is_none());
+    }
+
+    #[test]
+    fn a_segment_is_forgotten_with_its_events() {
+        let mut topic = Stored::new("t".into());
+        for position in 0..100 {
+            add(&mut topic, position, 1 + u32::from(position >= 70), 32 + position);
+        }
+        topic.forget_segment(1);
+        assert_eq!((topic.first, topic.next), (70, 100));
+        assert!(topic.wanted(69).is_none() && topic.wanted(70).is_some());
+        topic.forget_segment(2);
+        assert_eq!((topic.first, topic.next), (100, 100));
+    }
 }

@@ -74,7 +74,7 @@ pub trait StoredFile: Send + Sync + 'static {
     /// The disk's. Afterwards nothing is known about what was written since the last success.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts the file.
+    /// Cuts the file. Durable with the next `sync`.
     ///
     /// # Errors
     /// The disk's.

@@ -1,114 +1,147 @@
-//! In which order events come, and how many at once.
+//! Ordering: events arrive in the order of their topic, and calls take effect in the order of their first poll.
 
-use std::time::Duration;
+use std::pin::Pin;
 
-use futures::poll_once;
+use crate::trial::{Trial, event, keyed, numbers, park, poll_once, to};
 
-use crate::Harness;
-use crate::kit::{ack_all, event, numbers, publish, receive, silence, soon, subscribe, with_credit};
-
-mod futures {
-    //! Polling by hand, to be sure of the order of first polls.
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::task::Poll;
-
-    pub(super) async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
-        std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await
+pub(super) async fn one_receiver_gets_the_topic_in_order(trial: Trial) {
+    let topic = trial.topic("order");
+    let mut random = trial.random();
+    let mut published = 0;
+    while published < 500 {
+        let batch = random.u64(1..=20);
+        trial.publish_numbers(&topic, published..published + batch).await;
+        published += batch;
     }
+    let mut reader = trial.open(&topic, "group").await;
+    let mut taken = Vec::new();
+    while (taken.len() as u64) < published {
+        let deliveries = reader.receive(random.usize(1..=50)).await;
+        // Settling some on the way changes nothing for the others.
+        reader.ack(&deliveries[..random.usize(..=deliveries.len())]).await;
+        taken.extend(numbers(&deliveries));
+    }
+    assert_eq!(taken, (0..published).collect::<Vec<_>>());
 }
 
-/// Over batches of any size.
-pub async fn one_receiver_gets_the_order_of_the_topic(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let mut subscription = subscribe(&broker, "a", "g").await;
-    let mut next = 0;
-    for size in [1, 7, 64, 200, 3] {
-        publish(&broker, (next..next + size).map(|n| event("a", n))).await;
-        next += size;
-    }
-    let taken = receive(&mut subscription, 275).await;
-    assert_eq!(numbers(&taken), (0..275).collect::<Vec<_>>());
-}
-
-/// Not in the order in which the futures are finished.
-pub async fn effects_come_in_the_order_of_first_polls(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let mut publishing: Vec<_> = (0..20).map(|n| broker.publish(vec![event("a", n)])).collect();
-    let mut ready = Vec::new();
-    for future in &mut publishing {
-        ready.push(poll_once(future.as_mut()).await.is_some());
-    }
-    // Finished backwards.
-    for (future, ready) in publishing.into_iter().zip(ready).rev() {
-        if !ready {
-            soon("a receipt", future).await.expect("published");
-        }
-    }
-    let taken = receive(&mut subscribe(&broker, "a", "g").await, 20).await;
-    assert_eq!(numbers(&taken), (0..20).collect::<Vec<_>>());
-}
-
-/// Each publisher waits for its receipts.
-pub async fn concurrent_publishers_keep_their_own_order(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let publishers: Vec<_> = (0..8_u64)
+pub(super) async fn concurrent_publishers_each_keep_their_order(trial: Trial) {
+    const PUBLISHERS: u64 = 16;
+    const EVENTS: u64 = 500;
+    let topic = trial.topic("publishers");
+    let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
-            let broker = broker.clone();
+            let (broker, topic) = (trial.broker().clone(), topic.clone());
             tokio::spawn(async move {
-                for n in 0..50 {
-                    publish(&broker, [event("a", publisher * 1000 + n)]).await;
+                for n in 0..EVENTS {
+                    let envelope = keyed(&publisher.to_string(), publisher * EVENTS + n);
+                    broker.publish(vec![to(&topic, envelope)]).await.expect("publishing works");
                 }
             })
         })
         .collect();
-    for publisher in publishers {
-        publisher.await.expect("published");
-    }
-    let taken = numbers(&receive(&mut subscribe(&broker, "a", "g").await, 400).await);
-    for publisher in 0..8 {
-        let own: Vec<_> = taken.iter().filter(|n| **n / 1000 == publisher).map(|n| n % 1000).collect();
-        assert_eq!(own, (0..50).collect::<Vec<_>>(), "publisher {publisher}");
-    }
-}
-
-/// Unsettled deliveries count until they are settled.
-pub async fn never_more_than_asked_for_and_never_more_than_the_credit(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    publish(&broker, (0..10).map(|n| event("a", n))).await;
-    let mut subscription = with_credit(&broker, "a", "g", 4).await;
-    let first = soon("deliveries", subscription.receiver.receive(3)).await.expect("received");
-    assert!((1..=3).contains(&first.len()));
-    let rest = receive(&mut subscription, 4 - first.len()).await;
-    silence(&mut subscription).await;
-    ack_all(&subscription, &rest[..1]).await;
-    assert_eq!(receive(&mut subscription, 1).await.len(), 1);
-    silence(&mut subscription).await;
-}
-
-/// Whenever the future is dropped.
-pub async fn a_dropped_receive_takes_nothing_with_it(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let mut subscription = subscribe(&broker, "a", "g").await;
-    for _ in 0..20 {
-        let waiting = subscription.receiver.receive(10);
-        assert!(tokio::time::timeout(Duration::from_micros(200), waiting).await.is_err());
-    }
-    publish(&broker, (0..100).map(|n| event("a", n))).await;
-    let mut taken = Vec::new();
-    while taken.len() < 100 {
-        let mut receiving = subscription.receiver.receive(7);
-        // Polled once and dropped, unless it has something.
-        if let Some(more) = poll_once(receiving.as_mut()).await {
-            taken.extend(more.expect("received"));
-            continue;
+    let mut reader = trial.open(&topic, "group").await;
+    let mut next = vec![0; PUBLISHERS as usize];
+    for _ in 0..PUBLISHERS * EVENTS {
+        // One at a time would be slow, several at a time are counted one by one.
+        if next.iter().sum::<u64>() == PUBLISHERS * EVENTS {
+            break;
         }
-        drop(receiving);
-        tokio::task::yield_now().await;
+        let deliveries = reader.receive(200).await;
+        for number in numbers(&deliveries) {
+            let (publisher, n) = ((number / EVENTS) as usize, number % EVENTS);
+            assert_eq!(n, next[publisher], "the next event of publisher {publisher}");
+            next[publisher] += 1;
+        }
+        reader.ack(&deliveries).await;
     }
-    assert_eq!(numbers(&taken), (0..100).collect::<Vec<_>>());
+    assert_eq!(next, vec![EVENTS; PUBLISHERS as usize], "every event of every publisher");
+    for publisher in publishers {
+        trial.within("a publisher", publisher).await.expect("it ends");
+    }
+}
+
+pub(super) async fn every_group_sees_the_same_order(trial: Trial) {
+    let topic = trial.topic("same");
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher| {
+            let (broker, topic) = (trial.broker().clone(), topic.clone());
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    let publish = broker.publish(vec![to(&topic, event(publisher * 50 + n))]);
+                    publish.await.expect("publishing works");
+                }
+            })
+        })
+        .collect();
+    let (mut first, mut second) = (trial.open(&topic, "first").await, trial.open(&topic, "second").await);
+    let taken = numbers(&first.take(200).await);
+    assert_eq!(numbers(&second.take(200).await), taken);
+    for publisher in publishers {
+        trial.within("a publisher", publisher).await.expect("it ends");
+    }
+}
+
+/// Polls futures once, in the order of `order`; answers what was ready at once.
+async fn poll_in_order<F: Future + ?Sized>(futures: &mut [Pin<Box<F>>], order: &[usize]) -> Vec<Option<F::Output>> {
+    let mut ready: Vec<_> = futures.iter().map(|_| None).collect();
+    for n in order {
+        ready[*n] = poll_once(&mut futures[*n]).await;
+    }
+    ready
+}
+
+fn shuffled(random: &mut fastrand::Rng, count: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..count).collect();
+    random.shuffle(&mut order);
+    order
+}
+
+pub(super) async fn publishes_take_effect_in_the_order_of_their_first_poll(trial: Trial) {
+    let topic = trial.topic("poll");
+    let order = shuffled(&mut trial.random(), 20);
+    let broker = trial.broker().clone();
+    let mut futures: Vec<_> = (0..20).map(|n| broker.publish(vec![to(&topic, event(n))])).collect();
+    let ready = poll_in_order(&mut futures, &order).await;
+    // They are waited for in yet another order.
+    for (future, ready) in futures.into_iter().zip(ready) {
+        if ready.is_none() {
+            trial.within("a receipt", future).await.expect("publishing works");
+        }
+    }
+    let mut reader = trial.open(&topic, "group").await;
+    let expected: Vec<_> = order.iter().map(|n| *n as u64).collect();
+    trial.expect_rest(&topic, &mut reader, &expected).await;
+}
+
+pub(super) async fn publishes_take_effect_in_the_order_of_their_first_poll_even_when_one_is_dropped(trial: Trial) {
+    let topic = trial.topic("poll");
+    let broker = trial.broker().clone();
+    let mut futures: Vec<_> = (0..3).map(|n| broker.publish(vec![to(&topic, event(n))])).collect();
+    poll_in_order(&mut futures, &[0, 1, 2]).await;
+    drop(futures);
+    trial.publish_numbers(&topic, [3]).await;
+    let mut reader = trial.open(&topic, "group").await;
+    let rest = numbers(&trial.rest(&topic, &mut reader).await);
+    assert!(rest.is_sorted(), "{rest:?} are in order");
+    assert_eq!(rest.last(), Some(&3), "what was not dropped is there, behind what was");
+}
+
+pub(super) async fn settlements_take_effect_in_the_order_of_their_first_poll(trial: Trial) {
+    let topic = trial.topic("poll");
+    let order = shuffled(&mut trial.random(), 20);
+    trial.publish_numbers(&topic, 0..20).await;
+    let mut reader = trial.open(&topic, "group").await;
+    let taken = reader.take(20).await;
+    let settler = reader.settler.clone();
+    let mut futures: Vec<_> = taken.iter().map(|delivery| settler.settle(vec![park(delivery.tag)])).collect();
+    let ready = poll_in_order(&mut futures, &order).await;
+    for (future, ready) in futures.into_iter().zip(ready) {
+        if ready.is_none() {
+            trial.within("settling", future).await.expect("settling works");
+        }
+    }
+    let parked = trial.within("what is parked", settler.parked()).await.expect("listing works");
+    let parked: Vec<_> = parked.iter().map(|parked| parked.tag.position).collect();
+    let expected: Vec<_> = order.iter().map(|n| taken[*n].tag.position).collect();
+    assert_eq!(parked, expected, "positions in the order of parking");
 }

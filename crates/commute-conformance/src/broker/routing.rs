@@ -1,82 +1,172 @@
-//! Where events go, and that they arrive as they were.
+//! Routing: what is published arrives, unchanged, at every group of its topic and nowhere else.
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use commute_core::{Code, Timestamp};
+use commute_core::envelope::extension;
+use commute_core::{Envelope, EventId, Timestamp};
 
-use crate::Harness;
-use crate::kit::{event, number, numbers, publish, receive, silence, soon, subscribe};
+use crate::fixture::Ending;
+use crate::trial::{Trial, event, numbers, to, waiting};
 
-/// Attributes, extensions and payload are the publisher's, byte for byte.
-pub async fn every_attribute_of_an_envelope_arrives_unchanged(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let mut full = event("a", 1);
-    let envelope = &mut full.envelope;
-    envelope.subject = Some("über".into());
-    envelope.time = Timestamp(-1);
-    envelope.data_content_type = Some("application/octet-stream".into());
-    envelope.data_schema = Some("urn:schema".into());
-    envelope.extensions.set("traceparent", "00-x").expect("a valid name");
-    envelope.extensions.set("empty", "").expect("a valid name");
-    envelope.data = Bytes::from_static(&[0, 255, 10, 13, 0]);
-    let mut bare = event("a", 2);
-    bare.envelope.data = Bytes::new();
-    publish(&broker, [full.clone(), bare.clone()]).await;
-    let taken = receive(&mut subscribe(&broker, "a", "g").await, 2).await;
-    assert_eq!((&taken[0].envelope, &taken[1].envelope), (&full.envelope, &bare.envelope));
-    assert_eq!((taken[0].attempt, taken[0].not_before), (1, None));
+pub(super) async fn a_publish_gives_a_receipt_for_each_envelope_in_order(trial: Trial) {
+    let topic = trial.topic("receipts");
+    let mut receipts = trial.publish_numbers(&topic, 0..50).await;
+    receipts.extend(trial.publish_numbers(&topic, 50..60).await);
+    assert!(receipts.is_sorted_by(|a, b| a.position < b.position), "positions grow in the order of the batch");
+    assert!(receipts.iter().all(|receipt| !receipt.duplicate), "none of them was there before");
 }
 
-/// A batch has as many receipts as events, with growing positions.
-pub async fn receipts_come_in_order_one_for_each(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let receipts = publish(&broker, (0..10).map(|n| event("a", n))).await;
-    assert_eq!(receipts.len(), 10);
-    assert!(receipts.windows(2).all(|pair| pair[0].position < pair[1].position));
-    assert!(receipts.iter().all(|receipt| !receipt.duplicate));
-    assert!(publish(&broker, []).await.is_empty());
+pub(super) async fn an_empty_batch_is_published_and_nothing_comes_of_it(trial: Trial) {
+    let topic = trial.topic("empty");
+    assert!(trial.publish(&topic, []).await.is_empty());
+    let mut reader = trial.open(&topic, "group").await;
+    trial.expect_rest(&topic, &mut reader, &[]).await;
 }
 
-/// Groups are independent of each other.
-pub async fn every_group_gets_every_event(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let (mut one, mut two) = (subscribe(&broker, "a", "one").await, subscribe(&broker, "a", "two").await);
-    publish(&broker, (0..3).map(|n| event("a", n))).await;
-    assert_eq!(numbers(&receive(&mut one, 3).await), [0, 1, 2]);
-    assert_eq!(numbers(&receive(&mut two, 3).await), [0, 1, 2]);
+/// Envelopes with everything that an envelope can have, and with nothing.
+fn unusual(trial: &Trial) -> Vec<Envelope> {
+    let at = Timestamp(1_291_191_960_123_457);
+    let mut full = Envelope::new("urn:shop/é", "shop.order.placed", at, Bytes::from((0..=255).collect::<Vec<u8>>()));
+    full.subject = Some("order 536365 \"ü\"\n".into());
+    full.data_content_type = Some("application/octet-stream".into());
+    full.data_schema = Some("https://example.org/schema?v=1&x=%20".into());
+    let extensions = [
+        (extension::PARTITION_KEY, "customer 17850"),
+        (extension::VERSION, "3"),
+        (extension::TRACE_PARENT, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        (extension::TRACE_STATE, "vendor=1,other=2"),
+        (extension::CORRELATION_ID, "c"),
+        (extension::CAUSATION_ID, "日本語"),
+        ("x", ""),
+        ("abcdefghij0123456789", "the longest name"),
+    ];
+    for (name, value) in extensions {
+        full.extensions.set(name, value).expect("a valid name");
+    }
+    let mut own_id = Envelope::new("s", "t", Timestamp(1), Bytes::from_static(b"{\"a\":1}"));
+    own_id.id = EventId::new("536365-0 ä/\\?").expect("a valid id");
+    let mut long_id = Envelope::new("s", "t", at, Bytes::from_static(b"\0"));
+    long_id.id = EventId::new("x".repeat(EventId::MAX_BYTES)).expect("a valid id");
+    let mut empty_texts = Envelope::new("s", "t", at, Bytes::new());
+    empty_texts.subject = Some("".into());
+    let mut random = trial.random();
+    let noise: Vec<u8> = (0..10_000).map(|_| random.u8(..)).collect();
+    vec![
+        full,
+        own_id,
+        long_id,
+        empty_texts,
+        Envelope::new("s", "t", at, Bytes::new()),
+        Envelope::new("s", "t", at, noise.into()),
+    ]
 }
 
-/// A batch may go to several topics.
-pub async fn topics_do_not_mix(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    publish(&broker, (0..6).map(|n| event(if n % 2 == 0 { "even" } else { "odd" }, n))).await;
-    let mut even = subscribe(&broker, "even", "g").await;
-    assert_eq!(numbers(&receive(&mut even, 3).await), [0, 2, 4]);
-    silence(&mut even).await;
-    assert_eq!(numbers(&receive(&mut subscribe(&broker, "odd", "g").await, 3).await), [1, 3, 5]);
+pub(super) async fn an_envelope_arrives_unchanged(trial: Trial) {
+    let topic = trial.topic("unchanged");
+    for envelope in unusual(&trial) {
+        let mut reader = trial.open(&topic, "group").await;
+        trial.publish(&topic, [envelope.clone()]).await;
+        let taken = reader.take(1).await;
+        assert_eq!(taken[0].envelope, envelope);
+        assert_eq!((taken[0].attempt, taken[0].not_before), (1, None), "a first delivery");
+        reader.ack(&taken).await;
+    }
 }
 
-/// A group that comes late misses nothing.
-pub async fn a_subscription_begins_at_the_beginning_of_its_topic(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    publish(&broker, (0..3).map(|n| event("a", n))).await;
-    let mut late = subscribe(&broker, "a", "late").await;
-    assert_eq!(numbers(&receive(&mut late, 3).await), [0, 1, 2]);
+pub(super) async fn an_envelope_is_unchanged_after_a_restart(mut trial: Trial) {
+    let topic = trial.topic("unchanged");
+    let envelopes = unusual(&trial);
+    for envelope in &envelopes {
+        trial.publish(&topic, [envelope.clone()]).await;
+    }
+    for ending in Ending::ALL {
+        trial.restart(ending).await;
+        let mut reader = trial.open(&topic, &format!("{ending:?}")).await;
+        let mut taken: Vec<_> = reader.take(envelopes.len()).await.into_iter().map(|taken| taken.envelope).collect();
+        let mut expected = envelopes.clone();
+        // They have several keys, and none: there need be no order between them.
+        taken.sort_by(|a, b| a.id.cmp(&b.id));
+        expected.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(taken, expected);
+    }
 }
 
-/// The limit counts payload and attributes.
-pub async fn an_event_at_the_limit_is_taken_and_a_larger_one_refuses_its_batch(harness: &impl Harness) {
-    let broker = harness.connect().await;
-    let limit = broker.capabilities().max_event_bytes;
-    let sized = |n, size: usize| {
-        let mut event = event("a", n);
-        let attributes = event.envelope.size() - event.envelope.data.len();
-        event.envelope.data = Bytes::from(vec![b'7'; size - attributes]);
-        event
-    };
-    let refused = soon("a refusal", broker.publish(vec![event("a", 1), sized(2, limit + 1)])).await;
-    assert_eq!(refused.expect_err("too large").code(), Code::PayloadTooLarge);
-    publish(&broker, [sized(3, limit), event("a", 4)]).await;
-    let taken = receive(&mut subscribe(&broker, "a", "g").await, 2).await;
-    assert_eq!(taken[0].envelope.size(), limit);
-    assert_eq!(number(&taken[1].envelope), 4, "nothing of the refused batch was stored");
+pub(super) async fn every_group_gets_every_event(trial: Trial) {
+    let topic = trial.topic("fanout");
+    let mut readers = Vec::new();
+    for group in ["billing", "shipping", "audit"] {
+        readers.push(trial.open(&topic, group).await);
+    }
+    trial.publish_numbers(&topic, 0..20).await;
+    for reader in &mut readers {
+        let taken = reader.expect(&(0..20).collect::<Vec<_>>()).await;
+        reader.ack(&taken).await;
+    }
+}
+
+pub(super) async fn a_new_group_begins_at_the_beginning_of_the_topic(trial: Trial) {
+    let topic = trial.topic("beginning");
+    trial.publish_numbers(&topic, 0..10).await;
+    let mut first = trial.open(&topic, "first").await;
+    let taken = first.expect(&(0..10).collect::<Vec<_>>()).await;
+    first.ack(&taken).await;
+    trial.publish_numbers(&topic, 10..15).await;
+    let mut second = trial.open(&topic, "second").await;
+    second.expect(&(0..15).collect::<Vec<_>>()).await;
+}
+
+pub(super) async fn a_group_keeps_its_place_while_nobody_listens(trial: Trial) {
+    let topic = trial.topic("place");
+    trial.publish_numbers(&topic, 0..10).await;
+    let mut reader = trial.open(&topic, "group").await;
+    let taken = reader.take(6).await;
+    reader.ack(&taken).await;
+    drop(reader);
+    trial.publish_numbers(&topic, 10..12).await;
+    let mut reader = trial.open(&topic, "group").await;
+    trial.expect_rest(&topic, &mut reader, &(6..12).collect::<Vec<_>>()).await;
+}
+
+pub(super) async fn interleaved_topics_do_not_mix(trial: Trial) {
+    let topics: Vec<_> = ["a", "b", "c"].map(|name| trial.topic(name)).into();
+    let batch = (0..60).map(|n| to(&topics[n as usize % 3], event(n))).collect();
+    trial.publish_all(batch).await;
+    for n in 60..90 {
+        trial.publish_numbers(&topics[n as usize % 3], [n]).await;
+    }
+    for (n, topic) in topics.iter().enumerate() {
+        let mut reader = trial.open(topic, "group").await;
+        let expected: Vec<_> = (0..90).filter(|number| number % 3 == n as u64).collect();
+        trial.expect_rest(topic, &mut reader, &expected).await;
+    }
+}
+
+pub(super) async fn a_waiting_receiver_gets_what_is_published_later(trial: Trial) {
+    let topic = trial.topic("waiting");
+    let mut reader = trial.open(&topic, "group").await;
+    for n in 0..3 {
+        let task = waiting(async move {
+            let taken = reader.take(1).await;
+            (reader, numbers(&taken))
+        });
+        let task = task.await;
+        trial.publish_numbers(&topic, [n]).await;
+        let (back, taken) = trial.within("the waiting receiver", task).await.expect("it ends");
+        assert_eq!(taken, [n]);
+        reader = back;
+    }
+}
+
+pub(super) async fn a_delivery_says_when_the_event_was_taken_in(trial: Trial) {
+    let topic = trial.topic("published");
+    let before = trial.now();
+    trial.publish_numbers(&topic, [0]).await;
+    let after = trial.now();
+    // Some servers count milliseconds, and have a clock of their own.
+    let tolerance = if trial.fixture().clock().is_some() { Duration::ZERO } else { Duration::from_secs(60) };
+    let mut reader = trial.open(&topic, "group").await;
+    trial.pass(trial.while_()).await;
+    let published = reader.take(1).await[0].published;
+    assert!(published.plus(tolerance) >= before && published <= after.plus(tolerance), "{published} is {before} or so");
 }

@@ -1,0 +1,73 @@
+//! What can be asked of the writer, and what it answers when it is durable.
+
+use std::sync::Arc;
+
+use commute_core::{Error, Outgoing, Receipt, Result, Settlement};
+use tokio::sync::oneshot;
+
+/// Where an answer goes. Dropped unanswered when the log is poisoned.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// One request. All of it goes into one group.
+pub(crate) enum Command {
+    Publish {
+        batch: Vec<Outgoing>,
+        reply: Reply<Vec<Receipt>>,
+    },
+    Subscribe {
+        topic: Arc<str>,
+        group: Arc<str>,
+        reply: Reply<Opened>,
+    },
+    Settle {
+        subscription: u32,
+        settlements: Vec<Settlement>,
+        reply: Reply<()>,
+    },
+    Unpark {
+        subscription: u32,
+        incarnation: u32,
+        parked: Vec<Unparked>,
+        reply: Reply<()>,
+    },
+    /// Duplicates met their inbox mark: they are done without being handled.
+    Absorb {
+        subscription: u32,
+        positions: Vec<u64>,
+    },
+}
+
+/// A subscription that was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    pub(crate) subscription: u32,
+    pub(crate) incarnation: u32,
+}
+
+/// An event to take back into flight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unparked {
+    pub(crate) position: u64,
+    pub(crate) id: [u8; 16],
+    pub(crate) key: Option<u64>,
+}
+
+/// What is left to do when the group is durable.
+pub(crate) enum Answer {
+    Published(Vec<Receipt>, Reply<Vec<Receipt>>),
+    Opened(Opened, Reply<Opened>),
+    Done(Reply<()>),
+    Refused(Error, Reply<()>),
+}
+
+impl Answer {
+    /// Whoever has stopped waiting does not want it.
+    pub(crate) fn send(self) {
+        match self {
+            Answer::Published(receipts, reply) => drop(reply.send(Ok(receipts))),
+            Answer::Opened(opened, reply) => drop(reply.send(Ok(opened))),
+            Answer::Done(reply) => drop(reply.send(Ok(()))),
+            Answer::Refused(error, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
