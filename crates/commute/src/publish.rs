@@ -7,6 +7,7 @@ use commute_core::{
     Clock, Context, Emitted, Envelope, Event, EventId, Outgoing, Receipt, Result, SharedBroker, SystemClock, Timestamp,
     Topic, extension,
 };
+use tokio::sync::Semaphore;
 
 /// Publishes events in the name of one source. Cheap to clone; all clones share the broker's back-pressure.
 ///
@@ -18,12 +19,22 @@ pub struct Publisher {
     broker: SharedBroker,
     source: Arc<str>,
     clock: Arc<dyn Clock>,
+    in_flight: Arc<Semaphore>,
 }
+
+/// How many batches of one publisher and its clones may wait for their receipts at once: enough to fill a group of the
+/// log, few enough that a publisher that does not wait feels a slow broker instead of filling the memory.
+const IN_FLIGHT: usize = 1024;
 
 impl Publisher {
     /// A publisher that signs with `source`, a service name or URI.
     pub fn new(broker: SharedBroker, source: impl Into<Arc<str>>) -> Self {
-        Publisher { broker, source: source.into(), clock: Arc::new(SystemClock) }
+        Publisher {
+            broker,
+            source: source.into(),
+            clock: Arc::new(SystemClock),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+        }
     }
 
     /// Publishes one event. The receipt means that it is durable.
@@ -74,6 +85,8 @@ impl Publisher {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        // Fair, so that publishes that wait here go on in their order. It is never closed.
+        let _permit = self.in_flight.acquire().await;
         self.broker.publish(batch).await
     }
 }
