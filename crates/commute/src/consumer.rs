@@ -1,6 +1,7 @@
 //! Consuming: deliveries are taken under credit, decoded, given their footprint, and admitted in order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use commute_core::{Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
 use tokio::time::Instant;
@@ -22,8 +23,12 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
         match taken {
             Ok(deliveries) if deliveries.is_empty() => return receiver,
             Ok(deliveries) => {
-                let _open = engine.admission.read().await;
+                let count = deliveries.len();
+                engine.in_hand.fetch_add(count, Ordering::AcqRel);
+                let open = engine.admission.read().await;
                 admit(&engine, n, deliveries);
+                drop(open);
+                engine.in_hand.fetch_sub(count, Ordering::AcqRel);
             }
             Err(error) => {
                 engine.fail(error);
@@ -56,7 +61,7 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
 /// Decodes outside the lock, admits a batch inside it.
 pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
     let counters = &engine.subscriptions[n].counters;
-    counters.received.fetch_add(deliveries.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    counters.received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
     let mut refused = Vec::new();
     let events: Vec<_> = deliveries
         .into_iter()

@@ -8,7 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     pub(crate) stop: Stop,
     pub(crate) failure: OnceLock<Error>,
     pub(crate) work_nanos: AtomicU64,
+    /// Deliveries that were taken and are not admitted yet.
+    pub(crate) in_hand: AtomicUsize,
     /// Something is ready.
     pub(crate) work: Notify,
     /// There is room for more deliveries.
@@ -198,6 +200,7 @@ impl Engine {
             stop: Stop::default(),
             failure: OnceLock::new(),
             work_nanos: AtomicU64::new(0),
+            in_hand: AtomicUsize::new(0),
             work: Notify::new(),
             room: Notify::new(),
             timer: Notify::new(),

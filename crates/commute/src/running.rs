@@ -137,6 +137,9 @@ impl Running {
                 return Some(false);
             }
         }
+        if engine.in_hand.load(Ordering::Acquire) > 0 {
+            return Some(false);
+        }
         if engine.dispatch().in_flight.iter().any(|held| *held > 0) || !engine.settle.is_empty() {
             return Some(false);
         }
@@ -191,8 +194,12 @@ impl Running {
         loop {
             self.engine.stop.everything.cancelled().await;
             if let Some(failure) = self.engine.failure.get() {
-                let detail = failure.detail().to_owned();
-                return Error::new(failure.code(), detail).caused_by(failure.to_string());
+                // Errors cannot be cloned; this one says the same.
+                let said = Error::new(failure.code(), failure.detail());
+                return match std::error::Error::source(failure) {
+                    Some(cause) => said.caused_by(cause.to_string()),
+                    None => said,
+                };
             }
             std::future::pending::<()>().await;
         }

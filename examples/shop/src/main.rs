@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -47,8 +48,9 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         written.with_context(|| format!("cannot write {}", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything is created, so that a wrong name leaves nothing behind.
+    let input = args.input.as_deref().map(orders_csv::read).transpose()?;
     let (data, _temporary) = data_directory(args.data.as_deref())?;
-    std::fs::create_dir_all(&data).with_context(|| format!("cannot use the data directory {}", data.display()))?;
     let url = args.broker.clone().unwrap_or_else(|| format!("embedded:{}", data.join("broker").display()));
     let setting = Setting {
         broker: commute::connect(&url).await?,
@@ -64,7 +66,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let began = Instant::now();
     let shown = progress::show(shop.watch());
-    let fed = feed(&args, &setting).await;
+    let fed = feed(&args, input, &setting).await;
     let settled = shop.settled().await;
     let took = began.elapsed();
     shown.finish();
@@ -75,7 +77,13 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// A directory that was named stays; one that was not is removed at the end.
 fn data_directory(named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
     match named {
-        Some(named) => Ok((named.to_owned(), None)),
+        Some(named) => {
+            std::fs::create_dir_all(named).map_err(|cause| {
+                let detail = format!("cannot use the data directory {}", named.display());
+                commute::Error::new(commute::Code::DirectoryUnusable, detail).caused_by(cause)
+            })?;
+            Ok((named.to_owned(), None))
+        }
         None => {
             let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
             Ok((temporary.path().to_owned(), Some(temporary)))
@@ -84,13 +92,10 @@ fn data_directory(named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempf
 }
 
 /// Publishes the input. What was read before a malformed row stays published.
-async fn feed(args: &Args, setting: &Setting) -> (Fed, anyhow::Result<()>) {
+async fn feed(args: &Args, input: Option<Orders<File>>, setting: &Setting) -> (Fed, anyhow::Result<()>) {
     let mut feed = Feed::new(setting.broker.clone());
-    let result = match &args.input {
-        Some(file) => match orders_csv::read(file) {
-            Ok(orders) => feed.publish_all(orders).await,
-            Err(error) => Err(error.into()),
-        },
+    let result = match input {
+        Some(orders) => feed.publish_all(orders).await,
         None => feed.publish_all(generate::orders(args.orders, args.seed).map(Ok)).await,
     };
     (feed.fed(), result)

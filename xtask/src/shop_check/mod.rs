@@ -16,9 +16,9 @@ use crate::run::{cargo, root};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A file of orders; made-up ones unless said.
-    #[arg(long, value_name = "FILE", requires = "expected")]
+    #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// What the shop must end with on the input.
+    /// What the shop must end with on the input; the sequential calculation alone decides unless said.
     #[arg(long, value_name = "FILE", requires = "input")]
     expected: Option<PathBuf>,
     /// How many orders to make up.
@@ -61,7 +61,8 @@ pub(crate) fn check(args: &Args) -> Result<()> {
             compare("sequential calculation", &oracle::calculate(input)?, &given)?;
             (input.clone(), given)
         }
-        _ => {
+        (Some(input), None) => (input.clone(), oracle::calculate(input)?),
+        (None, _) => {
             let input = scratch.path().join("orders.csv");
             let orders = args.orders.to_string();
             let seed = args.seed.to_string();
