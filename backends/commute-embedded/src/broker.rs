@@ -76,7 +76,7 @@ impl Embedded {
         let mut recovered = recover(&*storage, covered, |record, place| state_now.apply(record, place, &options))?;
         if recovered.segments.is_empty() {
             let fill = options.prepare.then(|| first_capacity(&options));
-            let created = Segment::create(&*storage, 1, options.nonces().u64(..), fill);
+            let created = Segment::create(&*storage, 1, options.nonce(1), fill);
             recovered.segments.push(created.map_err(|cause| failed("cannot create the first segment", cause))?);
         }
         let keeper = Keeper::start(storage, &options, recovered.spare.take())?;

@@ -49,7 +49,7 @@ impl Keeper {
     /// The system's, when it has no thread left.
     pub(crate) fn start(storage: Arc<dyn Storage>, options: &Options, spare: Option<Segment>) -> Result<Self> {
         let ((jobs, inbox), (ready, spares)) = (sync_channel(JOBS), sync_channel(1));
-        let mut room = Room { storage, fill: options.prepare, nonces: options.nonces(), dispensable: Vec::new() };
+        let mut room = Room { storage, options: options.clone(), dispensable: Vec::new() };
         let thread = std::thread::Builder::new().name("commute-keeper".to_owned()).spawn(move || {
             for job in inbox {
                 room.work(job, &ready);
@@ -126,8 +126,7 @@ impl Drop for Keeper {
 /// The thread's own.
 struct Room {
     storage: Arc<dyn Storage>,
-    fill: bool,
-    nonces: fastrand::Rng,
+    options: Options,
     /// Oldest first. The next snapshot does not need them.
     dispensable: Vec<u32>,
 }
@@ -136,8 +135,8 @@ impl Room {
     fn work(&mut self, job: Job, ready: &SyncSender<io::Result<Segment>>) {
         match job {
             Job::Prepare { serial, bytes } => {
-                let nonce = self.nonces.u64(..);
-                let _ = ready.send(Segment::create(&*self.storage, serial, nonce, self.fill.then_some(bytes)));
+                let (nonce, fill) = (self.options.nonce(serial), self.options.prepare.then_some(bytes));
+                let _ = ready.send(Segment::create(&*self.storage, serial, nonce, fill));
             }
             Job::Remove { segments } => self.dispensable.extend(segments),
             Job::Save { snapshot, saved } => {

@@ -120,9 +120,10 @@ impl Options {
         Ok(())
     }
 
-    /// The nonces of new segments.
-    pub(crate) fn nonces(&self) -> fastrand::Rng {
-        self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)
+    /// The nonce of a new segment.
+    pub(crate) fn nonce(&self, serial: u32) -> u64 {
+        let seeded = |seed: u64| fastrand::Rng::with_seed(seed.wrapping_add(u64::from(serial)));
+        self.seed.map_or_else(fastrand::Rng::new, seeded).u64(..)
     }
 }
 
