@@ -152,7 +152,7 @@ impl Broker for Embedded {
                     && let Some(event) = rest.next()
                 {
                     bytes += event.envelope.size();
-                    part.push(event);
+                    part.push(event.into());
                 }
                 let (reply, answer) = oneshot::channel();
                 let line = self.shared.queue.publish(bytes, Command::Publish { batch: part, reply })?;

@@ -152,7 +152,7 @@ impl Inlet {
         }
         while let Some(Claimed { position, assigned, event }) = claimed.next() {
             let Some(event) = event else { continue };
-            let (id, key) = (event.id(), event.key());
+            let (id, key) = (event.id, event.key());
             let held = Held { incarnation: *incarnation, id, key, counted: true };
             if known.inbox.get(&id, now, shared.options.inbox_window).is_some() {
                 known.delivering.take(position, held);

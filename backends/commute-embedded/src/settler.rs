@@ -70,7 +70,7 @@ impl Outlet {
             }
         }
         let events = self.events(positions).await?;
-        let unparked = |event: &Arc<Event>| Unparked { position: event.position, id: event.id(), key: event.key() };
+        let unparked = |event: &Arc<Event>| Unparked { position: event.position, id: event.id, key: event.key() };
         let parked = events.iter().map(unparked).collect();
         let (subscription, incarnation) = (self.subscription, self.incarnation);
         ask(&self.shared, move |reply| Command::Unpark { subscription, incarnation, parked, reply }).await?;

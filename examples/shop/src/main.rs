@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use shop::feed::{Fed, Feed};
+use shop::orders_csv::Orders;
 use shop::report::Report;
 use shop::services::Setting;
 use shop::shop::Shop;

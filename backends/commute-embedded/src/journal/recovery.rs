@@ -66,22 +66,31 @@ pub(crate) fn recover(
     }
     let mut segments = (oldest..=last).map(|serial| Segment::open(storage, serial)).collect::<Result<Vec<_>>>()?;
     let mut walk = Walk { next, last_group: None };
-    let (mut n, mut offset) = ((end.segment - oldest) as usize, end.offset);
+    let (mut n, mut offset) = (end.segment.saturating_sub(oldest) as usize, end.offset);
     let length = segments[n].file.length().map_err(|cause| failed("cannot measure the log", cause))?;
     if length < offset {
         return Err(damaged(Place { offset: length, ..end }, "the segment ends before the snapshot does"));
     }
     let mut bytes = read_from(&segments[n], offset)?;
     loop {
-        offset += walk.segment(&segments[n], offset, &bytes, &mut apply)? as u64;
-        let Some(following) = segments.get(n + 1) else { break };
-        bytes = read_from(following, HEADER as u64)?;
-        if Group::read(&bytes, following.nonce).is_none_or(|group| group.sequence != walk.next) {
-            break;
+        let length = walk.segment(&segments[n], offset, &bytes, &mut apply)?;
+        offset += length as u64;
+        let following = segments.get(n + 1).map(|following| {
+            let ahead = read_from(following, HEADER as u64)?;
+            let continues = Group::read(&ahead, following.nonce).is_some_and(|group| group.sequence == walk.next);
+            Ok::<_, Error>(continues.then_some(ahead))
+        });
+        if let Some(ahead) = following.transpose()?.flatten() {
+            (n, offset, bytes) = (n + 1, HEADER as u64, ahead);
+            continue;
         }
-        (n, offset) = (n + 1, HEADER as u64);
+        let end = Place { segment: segments[n].serial, offset };
+        refuse_newer(end, &segments[n], offset, &bytes[length..], walk.next)?;
+        for segment in &segments[n + 1..] {
+            refuse_newer(end, segment, HEADER as u64, &read_from(segment, HEADER as u64)?, walk.next)?;
+        }
+        break;
     }
-    refuse_damage(&segments[n..], offset, walk.next)?;
     if let Some(start) = walk.last_group {
         secure(&segments[n], start, offset)?;
     }
@@ -124,20 +133,10 @@ impl Walk {
 }
 
 /// Behind the end of the log there must be no group that is newer.
-fn refuse_damage(segments: &[Segment], end: u64, next: u64) -> Result<()> {
-    for (n, segment) in segments.iter().enumerate() {
-        let offset = if n == 0 { end } else { HEADER as u64 };
-        if let Some(found) = find_group(&read_from(segment, offset)?, segment.nonce, next) {
-            let place = Place { segment: segments[0].serial, offset: end };
-            let what = format!(
-                "group {next} is damaged; a newer one follows in {} at byte {}",
-                name(segment.serial),
-                offset + found as u64
-            );
-            return Err(damaged(place, &what));
-        }
-    }
-    Ok(())
+fn refuse_newer(end: Place, segment: &Segment, offset: u64, bytes: &[u8], next: u64) -> Result<()> {
+    let Some(found) = find_group(bytes, segment.nonce, next) else { return Ok(()) };
+    let behind = format!("{} at byte {}", name(segment.serial), offset + found as u64);
+    Err(damaged(end, &format!("group {next} is damaged; a newer one follows in {behind}")))
 }
 
 /// Writes the last group again. When its sync failed, the system may show it although the disk does not have it, and a

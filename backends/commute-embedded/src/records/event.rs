@@ -14,6 +14,8 @@ pub(crate) struct Event {
     pub(crate) published: Timestamp,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) envelope: Envelope,
+    /// Sixteen bytes that stand for the envelope's id. Not stored.
+    pub(crate) id: [u8; 16],
 }
 
 impl Event {
@@ -40,19 +42,10 @@ impl Event {
         if from.try_get_u8().ok()? != EVENT {
             return None;
         }
-        let event = Event {
-            topic: from.try_get_u32_le().ok()?,
-            position: from.try_get_u64_le().ok()?,
-            published: time(from)?,
-            not_before: optional(from, time)?,
-            envelope: envelope(from)?,
-        };
-        from.is_empty().then_some(event)
-    }
-
-    /// Sixteen bytes that stand for the id.
-    pub(crate) fn id(&self) -> [u8; 16] {
-        self.envelope.id.fingerprint()
+        let (topic, position) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
+        let (published, not_before, envelope) = (time(from)?, optional(from, time)?, envelope(from)?);
+        let id = envelope.id.fingerprint();
+        from.is_empty().then_some(Event { topic, position, published, not_before, envelope, id })
     }
 
     /// A hash of the partition key. It only decides which receiver of a group gets the event, so it need not be the same

@@ -148,8 +148,9 @@ mod tests {
         full.data_schema = Some("urn:x".into());
         full.extensions.set("partitionkey", "ä").unwrap();
         let bare = Envelope::new("s", "t", Timestamp(0), Bytes::new());
-        let event = |position, not_before, envelope| {
-            Record::Event(Arc::new(Event { topic: 1, position, published: Timestamp(3), not_before, envelope }))
+        let event = |position, not_before, envelope: Envelope| {
+            let id = envelope.id.fingerprint();
+            Record::Event(Arc::new(Event { topic: 1, position, published: Timestamp(3), not_before, envelope, id }))
         };
         let aside = |reason: Option<&str>| Aside {
             attempts: 3,

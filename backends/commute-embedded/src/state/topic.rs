@@ -68,7 +68,7 @@ impl Stored {
             self.index.push_back(Indexed { position, place });
         }
         self.not_before.extend(event.not_before.map(|time| (position, time)));
-        self.ids.insert(event.id(), Seen { at: event.published, position }, window);
+        self.ids.insert(event.id, Seen { at: event.published, position }, window);
         self.tail.push_back(event);
         true
     }
@@ -128,7 +128,8 @@ mod tests {
 
     fn add(topic: &mut Stored, position: u64, segment: u32, offset: u64) -> bool {
         let envelope = Envelope::new("s", "t", Timestamp(0), Bytes::new());
-        let event = Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope };
+        let id = envelope.id.fingerprint();
+        let event = Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope, id };
         topic.add(Arc::new(event), Place { segment, offset }, WINDOW)
     }
 

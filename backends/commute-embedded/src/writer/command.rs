@@ -11,7 +11,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 /// One request. All of it goes into one group.
 pub(crate) enum Command {
     Publish {
-        batch: Vec<Outgoing>,
+        batch: Vec<Named>,
         reply: Reply<Vec<Receipt>>,
     },
     Subscribe {
@@ -35,6 +35,18 @@ pub(crate) enum Command {
         subscription: u32,
         positions: Vec<u64>,
     },
+}
+
+/// An event to publish with the sixteen bytes of its id, which its publisher works out.
+pub(crate) struct Named {
+    pub(crate) event: Outgoing,
+    pub(crate) id: [u8; 16],
+}
+
+impl From<Outgoing> for Named {
+    fn from(event: Outgoing) -> Self {
+        Named { id: event.envelope.id.fingerprint(), event }
+    }
 }
 
 /// A subscription that was opened.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use commute_core::{Code, DeliveryTag, Error, Outgoing, Receipt, Settlement, Timestamp};
 use hashbrown::HashMap;
 
-use super::command::{Answer, Command, Opened};
+use super::command::{Answer, Command, Named, Opened};
 use crate::journal::Place;
 use crate::journal::log::Log;
 use crate::options::Options;
@@ -106,9 +106,8 @@ impl<'a> Group<'a> {
         })
     }
 
-    fn publish(&mut self, event: Outgoing) -> Receipt {
+    fn publish(&mut self, Named { event, id }: Named) -> Receipt {
         let topic = self.topic(event.topic.as_str());
-        let id = event.envelope.id.fingerprint();
         let stored = &self.state.topics[topic as usize];
         let known = stored.ids.get(&id, self.now, self.options.dedup_window);
         if let Some(position) = known.or_else(|| self.effects.ids.get(&(topic, id)).copied()) {
@@ -119,7 +118,7 @@ impl<'a> Group<'a> {
         *next += 1;
         self.effects.ids.insert((topic, id), position);
         let Outgoing { not_before, envelope, .. } = event;
-        let event = Arc::new(Event { topic, position, published: self.now, not_before, envelope });
+        let event = Arc::new(Event { topic, position, published: self.now, not_before, envelope, id });
         let place = self.log.add(&Record::Event(event.clone()));
         self.effects.events.push((event, place));
         Receipt { position, duplicate: false }
@@ -151,7 +150,7 @@ impl<'a> Group<'a> {
                 let mark = held.map(|held| held.id);
                 self.note(Record::Ack { subscription, position, at: self.now, mark });
                 for event in publish {
-                    self.publish(event);
+                    self.publish(event.into());
                 }
             }
             Settlement::Defer { attempts, not_before, .. } => {
