@@ -1,0 +1,36 @@
+//! A hot key, far more events than payloads are held, and what passes it.
+
+mod kit;
+
+use commute::prelude::*;
+use kit::{Log, Ping, broker, started};
+
+#[tokio::test(start_paused = true)]
+async fn a_hot_key_does_not_stop_the_reader_and_keeps_its_order_when_payloads_are_read_again() {
+    let (broker, log) = (broker().await, Log::default());
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    async fn gated(ping: Ping, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>, State(log): State<Log>) {
+        if ping.n == 0 {
+            gate.acquire().await.unwrap().forget();
+        }
+        log.add(ping.n.to_string());
+    }
+    // Everything but the last event is one lane, and more of it than payloads are held.
+    const HOT: u64 = 6_000;
+    let lanes = |ping: &Ping| writes(("lane", u64::from(ping.n == HOT))).into();
+    let app = App::new("app").broker(broker).state(gate.clone()).state(log.clone());
+    let app = started(app.workers(4).on("pings", handler(gated).footprint(lanes))).await;
+    for start in (0..HOT).step_by(500) {
+        let pings: Vec<_> = (start..start + 500).map(Ping::new).collect();
+        app.publisher().publish_batch("pings", &pings).await.unwrap();
+    }
+    app.publisher().publish("pings", &Ping::new(HOT)).await.unwrap();
+    while app.stats().handled() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.taken(), [HOT.to_string()], "it passed the whole hot lane");
+    assert_eq!(app.stats().waiting as u64, HOT - 1);
+    gate.add_permits(1);
+    app.idle().await.unwrap();
+    assert_eq!(log.taken(), (0..HOT).map(|n| n.to_string()).collect::<Vec<_>>());
+}
