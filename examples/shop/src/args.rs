@@ -50,9 +50,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub(crate) write_orders: Option<PathBuf>,
 
-    /// Print the delivery contract of every service at start.
+    /// Do not print the delivery contract of every service at start.
     #[arg(long)]
-    pub(crate) contract: bool,
+    pub(crate) no_contract: bool,
 }
 
 fn share(text: &str) -> Result<f64, String> {

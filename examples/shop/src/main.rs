@@ -60,7 +60,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         trouble: Trouble { fail_rate: args.fail_rate, seed: args.seed, work: args.work },
     };
     let shop = Shop::open(&setting).await?;
-    if args.contract {
+    if !args.no_contract {
         for contract in shop.contracts() {
             eprintln!("{contract}\n");
         }

@@ -19,12 +19,9 @@ pub struct Shown {
 pub fn show(watch: Watch) -> Shown {
     if std::io::stderr().is_terminal() {
         let all = MultiProgress::new();
-        let style = ProgressStyle::with_template("{prefix:>10} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bars: Vec<_> = watch
-            .stats()
-            .iter()
-            .map(|app| all.add(ProgressBar::new_spinner().with_style(style.clone()).with_prefix(app.app.clone())))
-            .collect();
+        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bars: Vec<_> =
+            watch.stats().iter().map(|_| all.add(ProgressBar::new_spinner().with_style(style.clone()))).collect();
         let task = tokio::spawn(repeat(watch, Duration::from_millis(200), {
             let bars = bars.clone();
             move |n, line| bars[n].set_message(line)
