@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask --help`.
+//! The project's own chores, one file or folder each: `cargo xtask --help` lists them.
 
+mod bench;
 mod docs;
 mod run;
 mod shop_check;
@@ -10,45 +11,40 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Builds, checks and measures commute.
-#[derive(Parser)]
+/// The project's own chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
     #[command(subcommand)]
-    command: Command,
+    chore: Chore,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Everything that must be green: format, lints, tests, tidy, and a short shop-check.
-    Test,
-    /// Compares ARCHITECTURE.md, the arrows between crates and the files with what they promise.
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Everything that must hold before a change is done: format, tidy, lints, tests, and a short shop-check.
+    Test(test::Args),
+    /// Compares the code map, the arrows, the module headers and the error pages with the tree.
     Tidy,
-    /// Runs the shop in every way that must give exactly the same result.
+    /// Compares docs/errors with the error codes, or writes it.
+    Docs(docs::Args),
+    /// Runs the shop in every way that could break it and compares its result exactly.
     ShopCheck(shop_check::Args),
-    /// Measures; see `cargo xtask bench --help`.
-    Bench {
-        /// What to measure, and options.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
-    /// Writes the pages of the error codes.
-    Docs,
+    /// Runs a benchmark: `cargo xtask bench journey --json FILE`.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
-    let result = match Args::parse().command {
-        Command::Test => test::test(),
-        Command::Tidy => tidy::tidy(),
-        Command::ShopCheck(args) => shop_check::check(&args),
-        Command::Bench { args } => {
-            run::cargo(["run", "--release", "--quiet", "--package", "commute-bench", "--"], &args)
-        }
-        Command::Docs => docs::write(),
+    let done = match Args::parse().chore {
+        Chore::Test(args) => test::run(&args),
+        Chore::Tidy => tidy::run(),
+        Chore::Docs(args) => docs::run(&args),
+        Chore::ShopCheck(args) => shop_check::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     };
-    match result {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
+        Err(cause) => {
+            eprintln!("error: {cause:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,18 +1,40 @@
-//! Everything that must be green.
+//! Everything that must hold before a change is done, in the order in which it fails fastest.
+
+use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::run::{cargo, step};
-use crate::{shop_check, tidy};
+use crate::{run, shop_check, tidy};
 
-/// Runs all steps; the first one that fails ends it.
-pub(crate) fn test() -> Result<()> {
-    step("format", || cargo(["fmt", "--all", "--check"], &[]))?;
-    step("tidy", tidy::tidy)?;
-    step("lints", || cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], &[]))?;
-    step("tests", || cargo(["test", "--workspace"], &[]))?;
-    step("documentation", || {
-        cargo(["rustdoc", "--quiet", "--package", "commute", "--", "-D", "rustdoc::broken-intra-doc-links"], &[])
+/// How much of it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only what needs no server. There is nothing else yet, so this changes nothing.
+    #[arg(long)]
+    embedded: bool,
+    /// Leave out the short shop-check, which builds the shop in release.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the steps; the first that fails is the last.
+///
+/// # Errors
+/// The failing step's, with its name.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let began = Instant::now();
+    run::step("format", || run::shown(run::cargo(&["fmt", "--all", "--check"])))?;
+    run::step("tidy", tidy::run)?;
+    run::step("lints", || {
+        run::shown(run::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
-    step("shop-check, short", || shop_check::check(&shop_check::Args::short()))
+    // Not quiet, and to the end: who reads the log wants every summary line, also those after the first failure.
+    run::step("tests", || run::shown(run::cargo(&["test", "--workspace", "--no-fail-fast"])))?;
+    if args.quick {
+        println!("── shop-check: left out (--quick)\n");
+    } else {
+        run::step("shop-check", shop_check::run_short)?;
+    }
+    println!("all steps ok, {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
 }

@@ -1,5 +1,6 @@
-//! Random histories of all operations against an obvious quadratic model: exclusion, order, exactness, fairness,
-//! determinism, no leak.
+//! Random histories of all operations against an obvious quadratic model.
+//!
+//! They check exclusion, order, exactness, fairness, determinism, and that nothing leaks.
 
 mod oracle;
 

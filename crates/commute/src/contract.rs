@@ -1,5 +1,4 @@
-//! The delivery contract: what an app is promised by this broker, and what happens on errors and crashes, in words and
-//! as JSON.
+//! The delivery contract: what an app is promised by this broker, in words and as JSON.
 
 use std::fmt;
 use std::time::Duration;

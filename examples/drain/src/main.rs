@@ -1,5 +1,7 @@
-//! A service that says what it does, for trying signals: `drain DIRECTORY` handles one event slowly and drains on the
-//! first interrupt or terminate signal; a second one stops it at once.
+//! A service that says what it does, for trying signals.
+//!
+//! `drain DIRECTORY [MILLISECONDS]` handles one event slowly and drains on the first interrupt or terminate signal; a
+//! second one stops it at once.
 
 use std::time::Duration;
 

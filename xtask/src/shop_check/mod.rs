@@ -1,198 +1,184 @@
-//! Shop-check: the shop gives exactly the result of a plain sequential calculation, however it is run.
+//! Shop-check: the shop's result must be exact, however it is run and however often it is killed.
+//!
+//! `shop` starts it, `kills` kills it, `oracle` calculates what it must end with, `outcome` compares.
 
+mod kills;
 mod oracle;
+mod outcome;
+mod shop;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use crate::run::{cargo, root};
+use crate::run;
+use outcome::Outcome;
+use shop::{Ended, Shop};
 
-/// What to check.
-#[derive(clap::Args)]
+/// What to check it on.
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// A file of orders; made-up ones unless said.
+    /// Orders to check it on; made up unless given.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// What the shop must end with on the input; the sequential calculation alone decides unless said.
+    /// What it must end with; the plain calculation's result unless given.
     #[arg(long, value_name = "FILE", requires = "input")]
     expected: Option<PathBuf>,
     /// How many orders to make up.
-    #[arg(long, default_value_t = 20_000)]
-    orders: u64,
-    /// Which orders to make up, and when to kill.
+    #[arg(long, conflicts_with = "input")]
+    orders: Option<u64>,
+    /// Which orders to make up, which attempts fail, and when it is killed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many kills there are.
-    #[arg(long, default_value_t = 5)]
-    kills: u32,
+    /// Fewer orders, for every day.
+    #[arg(long)]
+    short: bool,
+    /// How long one run may take before it counts as stuck.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    limit: u64,
+    /// Only calculate, and write what the shop must end with.
+    #[arg(long, value_name = "FILE", requires = "input")]
+    calculate: Option<PathBuf>,
 }
 
-impl Args {
-    /// The version of every continuous build.
-    pub(crate) fn short() -> Self {
-        Args { input: None, expected: None, orders: 3_000, seed: 7, kills: 3 }
+const ORDERS: u64 = 20_000;
+/// Enough for the kills to find it at work.
+const ORDERS_SHORT: u64 = 3_000;
+const KILLS: usize = 5;
+
+/// The short check that every change passes: made-up orders, and the same as a file with its expected result.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_short() -> Result<()> {
+    let limit = 300;
+    run(&Args { input: None, expected: None, orders: None, seed: 1, short: true, limit, calculate: None })
+}
+
+/// Does all the runs.
+///
+/// # Errors
+/// When a run fails, does not settle, or ends with anything but the expected result.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if let (Some(file), Some(input)) = (&args.calculate, &args.input) {
+        return oracle::calculate(input)?.save(file);
     }
+    let scratch = tempfile::Builder::new().prefix("shop-check-").tempdir_in(run::target())?;
+    let checked = Check::new(args, scratch.path()).and_then(|check| check.all_runs());
+    if checked.is_err() {
+        eprintln!("everything the runs left is kept in {}", scratch.keep().display());
+    }
+    checked
 }
 
-/// The shop and what it is checked with.
-struct Check {
-    shop: PathBuf,
+struct Check<'a> {
+    args: &'a Args,
+    shop: Shop,
+    folder: &'a Path,
     input: PathBuf,
-    expected: Value,
-    scratch: tempfile::TempDir,
+    expected: Outcome,
 }
 
-/// Runs the shop in every way and compares.
-pub(crate) fn check(args: &Args) -> Result<()> {
-    cargo(["build", "--release", "--quiet", "--package", "shop"], &[])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let shop = target.join("release/shop");
-    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let (input, expected) = match (&args.input, &args.expected) {
-        (Some(input), Some(expected)) => {
-            let given: Value =
-                serde_json::from_slice(&fs::read(expected)?).context("the expected result is no JSON")?;
-            // The plain calculation is checked, too: it is what made-up orders are compared with.
-            compare("sequential calculation", &oracle::calculate(input)?, &given)?;
-            (input.clone(), given)
-        }
-        (Some(input), None) => (input.clone(), oracle::calculate(input)?),
-        (None, _) => {
-            let input = scratch.path().join("orders.csv");
-            let orders = args.orders.to_string();
-            let seed = args.seed.to_string();
-            let mut write = Command::new(&shop);
-            write.args(["--orders", &orders, "--seed", &seed, "--write-orders"]).arg(&input);
-            ensure!(write.status()?.success(), "{write:?} failed");
-            let expected = oracle::calculate(&input)?;
-            (input, expected)
-        }
-    };
-    let check = Check { shop, input, expected, scratch };
-    check.run("64 workers", &["--workers", "64"])?;
-    check.run("1 worker", &["--workers", "1"])?;
-    check.run("64 workers, 20 % of attempts fail", &["--workers", "64", "--fail-rate", "0.2"])?;
-    check.run("1 worker, 20 % of attempts fail", &["--workers", "1", "--fail-rate", "0.2"])?;
-    check.killed(args)
-}
-
-impl Check {
-    fn command(&self, data: &Path, report: &Path, more: &[&str]) -> Command {
-        let mut command = Command::new(&self.shop);
-        command.arg("--input").arg(&self.input).arg("--data").arg(data).arg("--report").arg(report).args(more);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        command
+impl<'a> Check<'a> {
+    fn new(args: &'a Args, folder: &'a Path) -> Result<Self> {
+        let shop = Shop { program: run::build_release("shop")?, limit: Duration::from_secs(args.limit) };
+        let input = match &args.input {
+            Some(file) => file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?,
+            None => {
+                let file = folder.join("orders.csv");
+                shop.write_orders(&file, orders(args), args.seed)?;
+                file
+            }
+        };
+        let calculated = oracle::calculate(&input)?;
+        let expected = match &args.expected {
+            Some(file) => {
+                let expected = Outcome::load(file)?;
+                calculated.compare(&expected).context("the plain calculation differs from the expected result")?;
+                expected
+            }
+            None => {
+                // Through a file, so that what reads expected results is checked every day.
+                let file = folder.join("expected.json");
+                calculated.save(&file)?;
+                Outcome::load(&file)?
+            }
+        };
+        println!("{}: {}", input.display(), expected.summary());
+        Ok(Check { args, shop, folder, input, expected })
     }
 
-    /// A whole run on a directory of its own.
-    fn run(&self, name: &str, more: &[&str]) -> Result<()> {
-        let data = self.scratch.path().join(name.replace(' ', "-"));
-        self.finish(name, &data, more)
-    }
-
-    fn finish(&self, name: &str, data: &Path, more: &[&str]) -> Result<()> {
-        let report = self.scratch.path().join("report.json");
-        let _ = fs::remove_file(&report);
-        let began = Instant::now();
-        let output = self.command(data, &report, more).output().context("cannot run the shop")?;
-        if !output.status.success() {
-            bail!("{name}: the shop ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    fn all_runs(&self) -> Result<()> {
+        let input = vec!["--input".to_owned(), self.input.display().to_string()];
+        let with =
+            |more: &[&str]| [&input, &more.iter().map(|word| (*word).to_owned()).collect()].map(Vec::clone).concat();
+        let seed = self.args.seed.to_string();
+        self.whole_run("workers-1", &with(&["--workers", "1"]))?;
+        let uninterrupted = self.whole_run("workers-64", &with(&["--workers", "64"]))?;
+        self.whole_run("fail-rate", &with(&["--fail-rate", "0.2", "--seed", &seed]))?;
+        if self.args.input.is_none() {
+            let made_up = ["--orders", &orders(self.args).to_string(), "--seed", &seed].map(str::to_owned);
+            self.whole_run("made-up", &made_up)?;
         }
-        let found: Value = serde_json::from_slice(&fs::read(&report)?).context("the report is no JSON")?;
-        compare(name, &found, &self.expected)?;
-        println!("{name}: exact, {:.2?}", began.elapsed());
-        Ok(())
+        self.killed_runs(&with(&["--workers", "64"]), uninterrupted)
     }
 
-    /// Killed at random moments and started again on the same data.
-    ///
-    /// Handlers work for a moment and some fail, so that a run is long enough to be killed in the middle, and kills meet
-    /// retries, too. The moments are spread over the time that a whole run takes.
-    fn killed(&self, args: &Args) -> Result<()> {
-        let more = ["--fail-rate", "0.2", "--work", "1"];
-        let began = Instant::now();
-        self.run("an undisturbed run with slow handlers", &more)?;
-        let whole = began.elapsed();
-        let data = self.scratch.path().join("killed");
-        let report = self.scratch.path().join("killed.json");
-        let mut rng = fastrand::Rng::with_seed(args.seed);
-        let mut landed = 0;
-        for kill in 1..=args.kills {
-            let wait = whole.mul_f64((0.2 + rng.f64()) / f64::from(args.kills + 1));
-            let child =
-                self.command(&data, &report, &more).stderr(Stdio::null()).spawn().context("cannot run the shop")?;
-            match kill_after(child, wait)? {
-                None => landed += 1,
-                Some(status) => println!("kill {kill} came too late: the shop had ended with {status}"),
+    /// A run from beginning to end; says how long it took.
+    fn whole_run(&self, name: &str, arguments: &[String]) -> Result<Duration> {
+        let ended = self.shop.start(&self.folder.join(name), arguments)?.wait()?;
+        self.compare(name, &ended)?;
+        println!("ok   {name:<12} {:6.1} s  {}", ended.took.as_secs_f64(), arguments.join(" "));
+        Ok(ended.took)
+    }
+
+    /// Kills it again and again at random moments of its work, and lets it finish.
+    fn killed_runs(&self, arguments: &[String], uninterrupted: Duration) -> Result<()> {
+        let mut work = uninterrupted;
+        // A run that ends before its kill proves nothing: begin anew, with kills closer together.
+        for attempt in 0..8 {
+            let name = format!("kills-{attempt}");
+            let moments = kills::moments(KILLS, work, self.args.seed + attempt);
+            match self.kill_at(&self.folder.join(&name), arguments, &moments)? {
+                None => work = work.mul_f64(0.6),
+                Some(last) => {
+                    self.compare(&name, &last)?;
+                    let moments =
+                        moments.iter().map(|m| format!("{:.0}", m.as_secs_f64() * 1000.0)).collect::<Vec<_>>();
+                    println!(
+                        "ok   {:<12} {:6.1} s  killed {KILLS} times, after {} ms of work each; the last run {}",
+                        "kill -9",
+                        last.took.as_secs_f64(),
+                        moments.join(", "),
+                        last.handled
+                            .map_or("finished".to_owned(), |handled| format!("handled the last {handled} events"))
+                    );
+                    return Ok(());
+                }
             }
         }
-        ensure!(landed > 0, "no kill landed; use more orders");
-        self.finish(&format!("after {landed} kills of {}", args.kills), &data, &["--fail-rate", "0.2"])
+        bail!("the shop is done before it can be killed {KILLS} times; check it on more orders")
     }
-}
 
-/// Kills a process after a time; answers how it had ended if it was over before.
-fn kill_after(mut child: Child, wait: Duration) -> Result<Option<ExitStatus>> {
-    let until = Instant::now() + wait;
-    while Instant::now() < until {
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "the shop failed by itself: {status}");
-            return Ok(Some(status));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().context("cannot kill the shop")?;
-    child.wait()?;
-    Ok(None)
-}
-
-/// Compares the sections that must be exact, and shows the first differences.
-fn compare(name: &str, found: &Value, expected: &Value) -> Result<()> {
-    let mut differences = Vec::new();
-    for section in ["stock", "orders", "customers"] {
-        let empty = serde_json::Map::new();
-        let part = |value: &Value| value[section].as_object().cloned().unwrap_or_else(|| empty.clone());
-        let (found, expected) = (part(found), part(expected));
-        ensure!(!expected.is_empty(), "{name}: nothing is expected in {section}");
-        let keys: std::collections::BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
-        for key in keys {
-            if found.get(key) != expected.get(key) {
-                let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-                differences.push(format!(
-                    "  {section} {key}: {} instead of {}",
-                    show(found.get(key)),
-                    show(expected.get(key))
-                ));
+    /// One life per moment and a last one to the end; `None` when a life ended before its kill, or nothing was left.
+    fn kill_at(&self, folder: &Path, arguments: &[String], moments: &[Duration]) -> Result<Option<Ended>> {
+        for moment in moments {
+            if let Some(ended) = self.shop.start(folder, arguments)?.kill_after(*moment)? {
+                ensure!(ended.status.success(), "a run after a kill failed ({})\n{}", ended.status, ended.tail());
+                return Ok(None);
             }
         }
+        let last = self.shop.start(folder, arguments)?.wait()?;
+        Ok((last.handled != Some(0)).then_some(last))
     }
-    if differences.is_empty() {
-        return Ok(());
+
+    fn compare(&self, name: &str, ended: &Ended) -> Result<()> {
+        ensure!(ended.status.success(), "run {name} failed ({})\n{}", ended.status, ended.tail());
+        let report = Outcome::load(&ended.report)?;
+        report.compare(&self.expected).with_context(|| format!("run {name} does not end with the expected result"))
     }
-    bail!("{name}: {} differences:\n{}", differences.len(), differences[..differences.len().min(10)].join("\n"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn one_difference_anywhere_is_found() {
-        let right = json!({"stock": {"a": 1}, "orders": {"1-0": "shipped"}, "customers": {"guest": "0.000"}});
-        assert!(compare("same", &right, &right).is_ok());
-        for (section, key, value) in
-            [("stock", "a", json!(2)), ("orders", "2-1", json!("short")), ("customers", "guest", json!("0.00"))]
-        {
-            let mut wrong = right.clone();
-            wrong[section][key] = value;
-            assert!(compare("other", &wrong, &right).is_err(), "{section}");
-            assert!(compare("other", &right, &wrong).is_err(), "{section}");
-        }
-    }
+fn orders(args: &Args) -> u64 {
+    args.orders.unwrap_or(if args.short { ORDERS_SHORT } else { ORDERS })
 }

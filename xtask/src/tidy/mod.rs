@@ -1,43 +1,52 @@
-//! Tidy: what the documents say of the tree is true, and every file keeps the house rules.
+//! Tidy: what the documents say about the tree, compared with the tree.
+//!
+//! Each check is one file and one pure function from a [`Tree`] to findings, so that its tests can show it a bad tree.
 
 mod arrows;
-mod files;
-mod map;
-mod pages;
+mod code_map;
+mod error_pages;
+mod headers;
+mod languages;
+mod leftovers;
+mod length;
+mod naps;
+mod tree;
 
-use std::path::Path;
-use std::process::Command;
+use anyhow::{Result, bail};
 
-use anyhow::{Context, Result, bail};
+use crate::run;
+use tree::Tree;
 
-use crate::run::root;
+type Check = fn(&Tree) -> Vec<String>;
 
-/// Runs all checks and reports everything that they find.
-pub(crate) fn tidy() -> Result<()> {
-    let root = root();
-    let files = tracked(&root)?;
-    let mut found = Vec::new();
-    found.extend(map::check(&root)?);
-    found.extend(arrows::check(&root)?);
-    found.extend(pages::check(&root)?);
-    for path in files.iter().filter(|path| path.ends_with(".rs")) {
-        let text = std::fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"))?;
-        found.extend(files::check(path, &text));
+const CHECKS: &[(&str, Check)] = &[
+    ("the code map names every folder once, and nothing that is gone", code_map::check),
+    ("the arrows between crates point one way", arrows::check),
+    ("every file opens by saying what it is", headers::check),
+    ("no file hides a second room", length::check),
+    ("every error code has its page", error_pages::check),
+    ("both READMEs show the same code", languages::check),
+    ("nothing is left for later", leftovers::check),
+    ("no test sleeps", naps::check),
+];
+
+/// Reads the tree, runs every check and prints what it found.
+///
+/// # Errors
+/// When anything was found.
+pub(crate) fn run() -> Result<()> {
+    let tree = Tree::read(run::root())?;
+    let mut count = 0;
+    for (name, check) in CHECKS {
+        let found = check(&tree);
+        println!("{} {name}", if found.is_empty() { "ok  " } else { "FAIL" });
+        for finding in &found {
+            println!("       {finding}");
+        }
+        count += found.len();
     }
-    if found.is_empty() {
-        println!("{} files are tidy", files.len());
-        return Ok(());
+    if count > 0 {
+        bail!("tidy found {count} things to put right; they are listed above");
     }
-    for problem in &found {
-        println!("{problem}");
-    }
-    bail!("{} things are not tidy", found.len())
-}
-
-/// The files that git knows or would take.
-fn tracked(root: &Path) -> Result<Vec<String>> {
-    let args = ["ls-files", "--cached", "--others", "--exclude-standard"];
-    let output = Command::new("git").current_dir(root).args(args).output().context("cannot run git")?;
-    let listed = String::from_utf8(output.stdout)?;
-    Ok(listed.lines().filter(|path| root.join(path).is_file()).map(str::to_owned).collect())
+    Ok(())
 }
