@@ -66,6 +66,8 @@ impl Embedded {
             durable_retry: true,
             durable_parking: true,
             delayed_publish: true,
+            retained: true,
+            positions: true,
             replay: false,
             dedup_window: Some(options.dedup_window.time),
             inbox_retention: Some(options.inbox_window.time),

@@ -181,6 +181,7 @@ impl Inlet {
                 not_before: deferred.map(|deferred| deferred.not_before),
                 published: event.published,
                 envelope: event.envelope.clone(),
+                malformed: None,
             });
         }
         if others {

@@ -80,6 +80,7 @@ impl Outlet {
             not_before: None,
             published: event.published,
             envelope: event.envelope.clone(),
+            malformed: None,
         });
         Ok(deliveries.collect())
     }
@@ -129,10 +130,12 @@ impl Settler for Outlet {
         Box::pin(self.take_back(tags))
     }
 
-    fn backlog(&self) -> Option<u64> {
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<u64>>> {
         let state = self.shared.state();
         let known = &state.subscriptions[self.subscription as usize];
-        Some(known.backlog(&state.topics[self.topic as usize]))
+        let backlog = known.backlog(&state.topics[self.topic as usize]);
+        drop(state);
+        Box::pin(std::future::ready(Ok(Some(backlog))))
     }
 
     fn absorbed(&self) -> u64 {

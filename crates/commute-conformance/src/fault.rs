@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
-    BoxFuture, Broker, Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing, Parked, Receipt, Receiver,
-    Result, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
+    BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing, Parked, Receipt,
+    Receiver, Result, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
 };
 
 /// How often something goes wrong, each from 0.0 (never) to 1.0 (always).
@@ -184,8 +184,12 @@ impl Settler for FaultySettler {
         self.inner.unpark(tags)
     }
 
-    fn backlog(&self) -> Option<u64> {
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<u64>>> {
         self.inner.backlog()
+    }
+
+    fn changed(&self) -> BoxFuture<'_, Change> {
+        self.inner.changed()
     }
 
     fn absorbed(&self) -> u64 {

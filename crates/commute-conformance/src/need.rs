@@ -19,6 +19,8 @@ pub enum Need {
     DurableRetry,
     /// Parked events survive a restart.
     DurableParking,
+    /// A new group begins at the beginning of the topic.
+    Retained,
     /// Events can be published to be delivered later.
     Delay,
     /// A second publish of an id is noticed.
@@ -36,10 +38,13 @@ impl Need {
         match self {
             Need::Restart => fixture.restarts(),
             Need::Order => capabilities.ordering != Ordering::None,
-            Need::KeyGroups => capabilities.group_order == GroupOrder::Key,
+            Need::KeyGroups => {
+                matches!(capabilities.group_order, GroupOrder::Key | GroupOrder::Partition | GroupOrder::SingleActive)
+            }
             Need::AtomicSettle => capabilities.atomic_settle,
             Need::DurableRetry => capabilities.durable_retry,
             Need::DurableParking => capabilities.durable_parking,
+            Need::Retained => capabilities.retained,
             Need::Delay => capabilities.delayed_publish,
             Need::Dedup => capabilities.dedup_window.is_some(),
             Need::Inbox => capabilities.inbox_retention.is_some(),

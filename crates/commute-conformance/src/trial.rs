@@ -90,12 +90,20 @@ impl Trial {
     }
 
     pub(crate) async fn open_with_credit(&self, topic: &Topic, group: &str, credit: usize) -> Reader {
-        let group = group.into();
-        let spec = SubscriptionSpec { topic: topic.clone(), group, credit, lease: Duration::from_secs(30) };
+        let spec = SubscriptionSpec::new(topic.clone(), group).credit(credit).lease(Duration::from_secs(30));
         let opened = self.within("the subscription", self.broker().subscribe(spec)).await;
         let Subscription { receiver, settler } = opened.expect("subscribing works");
         let ordering = self.broker().capabilities().ordering;
         Reader { case: self.case, patience: self.fixture.patience(), ordering, receiver: Mutex::new(receiver), settler }
+    }
+
+    /// Makes groups known before anything is published, where only what is published later would reach them.
+    pub(crate) async fn groups(&self, topic: &Topic, groups: &[&str]) {
+        if !self.broker().capabilities().retained {
+            for group in groups {
+                drop(self.open(topic, group).await);
+            }
+        }
     }
 
     /// Ends the connection and opens the data again.
@@ -171,6 +179,11 @@ impl Reader {
         assert!(!taken.is_empty(), "receive answered nothing, which means that the subscription was closed");
         assert!(taken.len() <= max, "receive({max}) answered {} deliveries", taken.len());
         taken
+    }
+
+    /// How many are stored and not received, where the broker can say.
+    pub(crate) async fn backlog(&self) -> Option<u64> {
+        within(self.case, self.patience, "the backlog", self.settler.backlog()).await.expect("asking works")
     }
 
     /// What comes without waiting for it.

@@ -47,7 +47,9 @@ pub trait Broker: Send + Sync + 'static {
     /// publishing them again with the same ids is safe.
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>>;
 
-    /// Opens a durable subscription, creating it at the beginning of the topic if it does not exist.
+    /// Opens a durable subscription, creating it if it does not exist: at the beginning of the topic where
+    /// `Capabilities::retained` says so, else at its end (what was published while no group existed goes to the first
+    /// one).
     ///
     /// # Errors
     /// When the backend cannot, with the reason.
@@ -71,8 +73,9 @@ pub struct Outgoing {
 /// Proof that an envelope is durable, in the sense of the backend's `Capabilities::durable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where it stands in its topic.
-    pub position: u64,
+    /// Where it stands in its topic, where the backend says so (`Capabilities::positions`). Positions of one key grow in
+    /// the order of publishing.
+    pub position: Option<u64>,
     /// The topic had it already; nothing was stored.
     pub duplicate: bool,
 }

@@ -12,6 +12,9 @@ use serde::Serialize;
 pub enum Durability {
     /// The event is in memory; it dies with the process that holds it.
     Memory,
+    /// The server has handed the event to its operating system: it survives the end of the server's process, not a
+    /// power failure.
+    Written,
     /// The event is on disk and synced.
     Synced,
     /// The event is on several machines.
@@ -38,8 +41,10 @@ pub enum GroupOrder {
     None,
     /// Events with the same partition key go to the same instance while any of them is unsettled.
     Key,
-    /// Events of one partition go to the same instance.
+    /// Events of one partition go to the same instance, and events with the same partition key to one partition.
     Partition,
+    /// One instance at a time gets everything; the others stand by.
+    SingleActive,
 }
 
 /// What a backend gives.
@@ -59,6 +64,10 @@ pub struct Capabilities {
     pub durable_parking: bool,
     /// An event can be published to be delivered later.
     pub delayed_publish: bool,
+    /// A new group begins at the beginning of the topic: what was handled is kept for those who come later.
+    pub retained: bool,
+    /// A receipt says where the event stands in its topic.
+    pub positions: bool,
     /// A subscription can be read again from an earlier position.
     pub replay: bool,
     /// For how long a second publish of an id is noticed; `None` when never.

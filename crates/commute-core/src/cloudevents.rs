@@ -44,6 +44,57 @@ pub fn to_json(envelope: &Envelope) -> Value {
     Value::Object(event)
 }
 
+/// The attributes of an envelope by their names, for headers (binary mode). The content type is not among them: every
+/// binding has a place of its own for it.
+pub fn attributes(envelope: &Envelope) -> impl Iterator<Item = (&str, String)> {
+    let own = [
+        ("specversion", "1.0".to_owned()),
+        ("id", envelope.id.as_str().to_owned()),
+        ("source", envelope.source.to_string()),
+        ("type", envelope.event_type.to_string()),
+        ("time", envelope.time.to_string()),
+    ];
+    let optional = [("subject", &envelope.subject), ("dataschema", &envelope.data_schema)]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| (name, value.to_string())));
+    let extensions = envelope.extensions.iter().map(|(name, value)| (name, value.to_owned()));
+    own.into_iter().chain(optional).chain(extensions)
+}
+
+/// Reads the attributes of a CloudEvent in binary mode.
+///
+/// # Errors
+/// [`Code::InvalidEvent`], naming the attribute that is missing or wrong.
+pub fn from_attributes(attributes: &[(&str, &str)], content_type: Option<&str>, data: Bytes) -> Result<Envelope> {
+    let invalid = |what: &str| Error::new(Code::InvalidEvent, format!("not a CloudEvent 1.0: {what}"));
+    let text = |name: &str| attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let needed = |name: &str| {
+        text(name).filter(|text| !text.is_empty()).ok_or_else(|| invalid(&format!("{name:?} is missing or empty")))
+    };
+    if needed("specversion")? != "1.0" {
+        return Err(invalid("\"specversion\" is not \"1.0\""));
+    }
+    let time = match text("time") {
+        Some(time) => Timestamp::parse(time).ok_or_else(|| invalid("\"time\" is not RFC 3339"))?,
+        None => Timestamp::default(),
+    };
+    let mut extensions = Extensions::default();
+    for (name, value) in attributes.iter().filter(|(name, _)| !ATTRIBUTES.contains(name)) {
+        extensions.set(name, *value)?;
+    }
+    Ok(Envelope {
+        id: EventId::new(needed("id")?)?,
+        source: needed("source")?.into(),
+        event_type: needed("type")?.into(),
+        subject: text("subject").map(Into::into),
+        time,
+        data_content_type: content_type.or_else(|| text("datacontenttype")).map(Into::into),
+        data_schema: text("dataschema").map(Into::into),
+        extensions,
+        data,
+    })
+}
+
 /// Reads a structured CloudEvent.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod footprint;
+pub mod foreign;
 pub mod handler;
 pub mod id;
 pub mod key;
@@ -42,10 +43,13 @@ pub use envelope::{Envelope, Extensions, extension};
 pub use error::{BoxError, Code, Error, Result};
 pub use event::{Emitted, Event, Incoming, Types};
 pub use footprint::{Access, Footprint, Mode, commutes, reads, writes};
+pub use foreign::Mapping;
 pub use handler::Handler;
 pub use id::EventId;
 pub use key::{Key, KeyPart, KeyText, Lane};
 pub use outcome::{Answer, HandlerError, IntoOutcome, Outcome, Reject};
 pub use store::{Committed, Done, Outbox, Stage, Store, Transact, Unit, UnitError};
-pub use subscription::{Delivery, DeliveryTag, Parked, Receiver, Settlement, Settler, Subscription, SubscriptionSpec};
+pub use subscription::{
+    Change, Delivery, DeliveryTag, Parked, Receiver, Settlement, Settler, Subscription, SubscriptionSpec,
+};
 pub use topic::Topic;

@@ -9,11 +9,13 @@ use crate::clock::Timestamp;
 use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::footprint::Mode;
+use crate::foreign::Mapping;
 use crate::key::Lane;
 use crate::topic::Topic;
 
 /// What to subscribe to, and as whom.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SubscriptionSpec {
     /// The topic.
     pub topic: Topic,
@@ -24,6 +26,30 @@ pub struct SubscriptionSpec {
     /// How long a delivery stays ours without a sign of life from this process. A backend in the same process may
     /// ignore it.
     pub lease: Duration,
+    /// How messages that are no CloudEvents become envelopes. Without one they are delivered as malformed.
+    pub mapping: Option<Arc<Mapping>>,
+    /// A queue that exists already and is consumed as it is, instead of the one that commute would declare.
+    pub queue: Option<Arc<str>>,
+}
+
+impl SubscriptionSpec {
+    /// A group's interest in a topic, with credit for 1,024 deliveries and a lease of a minute.
+    pub fn new(topic: Topic, group: impl Into<Arc<str>>) -> Self {
+        let lease = Duration::from_secs(60);
+        SubscriptionSpec { topic, group: group.into(), credit: 1024, lease, mapping: None, queue: None }
+    }
+
+    /// Sets the credit.
+    pub fn credit(mut self, deliveries: usize) -> Self {
+        self.credit = deliveries;
+        self
+    }
+
+    /// Sets the lease.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
 }
 
 /// The two ends of an open subscription, so that two rooms can each own one.
@@ -74,13 +100,36 @@ pub trait Settler: Send + Sync + 'static {
     /// `NotParked` when one of them is not parked; nothing is done then.
     fn unpark(&self, tags: Vec<DeliveryTag>) -> BoxFuture<'_, Result<Vec<Delivery>>>;
 
-    /// How many events are stored for this subscription and not yet received, if the backend can say.
-    fn backlog(&self) -> Option<u64>;
+    /// How many events are stored for this subscription and not yet received, if the backend can say. It asks the
+    /// server: whatever had a receipt before the call is counted.
+    ///
+    /// # Errors
+    /// When the server did not answer.
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<u64>>>;
+
+    /// Waits for the next change in what is ours, and answers it. A change is answered once, and before any delivery of
+    /// an incarnation that it announces is received. A backend whose subscriptions belong to one instance never answers.
+    ///
+    /// Cancel safe.
+    fn changed(&self) -> BoxFuture<'_, Change> {
+        Box::pin(std::future::pending())
+    }
 
     /// How many redeliveries and duplicates the backend has absorbed itself since it was opened.
     fn absorbed(&self) -> u64 {
         0
     }
+}
+
+/// What became ours, or ceases to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Deliveries of this incarnation will come, and what is parked under it is in [`Settler::parked`] now.
+    Assigned(u32),
+    /// Another instance takes over. Whatever of this incarnation is not begun should be returned at once; what is
+    /// running may still be settled, for as long as the backend waits (`SubscriptionSpec::lease` at most). Settling later does
+    /// nothing.
+    Revoked(u32),
 }
 
 /// Names one delivery of one subscription incarnation. What it means is the backend's business.
@@ -105,6 +154,8 @@ pub struct Delivery {
     pub not_before: Option<Timestamp>,
     /// When the broker took the event in.
     pub published: Timestamp,
+    /// Why the message could not be read as an event, and what the envelope holds is only what could be saved of it.
+    pub malformed: Option<Arc<str>>,
 }
 
 /// The complete set of things that can be said of a delivery.

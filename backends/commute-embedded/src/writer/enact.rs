@@ -111,7 +111,7 @@ impl<'a> Group<'a> {
         let stored = &self.state.topics[topic as usize];
         let known = stored.ids.get(&id, self.now, self.options.dedup_window);
         if let Some(position) = known.or_else(|| self.effects.ids.get(&(topic, id)).copied()) {
-            return Receipt { position, duplicate: true };
+            return Receipt { position: Some(position), duplicate: true };
         }
         let next = self.effects.next.entry(topic).or_insert(stored.next);
         let position = *next;
@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
         let event = Arc::new(Event { topic, position, published: self.now, not_before, envelope, id });
         let place = self.log.add(&Record::Event(event.clone()));
         self.effects.events.push((event, place));
-        Receipt { position, duplicate: false }
+        Receipt { position: Some(position), duplicate: false }
     }
 
     fn subscribe(&mut self, topic: &str, group: Arc<str>) -> Opened {

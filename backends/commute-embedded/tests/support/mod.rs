@@ -30,14 +30,13 @@ pub(crate) fn event(name: &str, topic_name: &str) -> Outgoing {
 }
 
 pub(crate) async fn open(broker: &Embedded, topic_name: &str, credit: usize) -> Result<Subscription> {
-    let lease = Duration::from_secs(1);
-    broker.subscribe(SubscriptionSpec { topic: topic(topic_name), group: "group".into(), credit, lease }).await
+    broker.subscribe(SubscriptionSpec::new(topic(topic_name), "group").credit(credit)).await
 }
 
 /// Everything that can be received now.
 pub(crate) async fn drain(subscription: &mut Subscription) -> Result<Vec<Delivery>> {
     let mut taken = Vec::new();
-    while subscription.settler.backlog() != Some(0) {
+    while subscription.settler.backlog().await? != Some(0) {
         taken.extend(subscription.receiver.receive(100).await?);
     }
     Ok(taken)

@@ -96,6 +96,7 @@ async fn outlive_dedup(trial: &Trial, topic: &Topic) {
 
 pub(super) async fn the_inbox_absorbs_what_was_handled_before(trial: Trial) {
     let topic = trial.topic("inbox");
+    trial.groups(&topic, &["group", "other"]).await;
     let one = event(1);
     trial.publish(&topic, [one.clone()]).await;
     let mut reader = trial.open(&topic, "group").await;

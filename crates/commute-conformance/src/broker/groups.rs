@@ -117,6 +117,7 @@ pub(super) async fn what_a_dropped_receiver_had_goes_to_the_others(trial: Trial)
 
 pub(super) async fn groups_settle_independently(mut trial: Trial) {
     let topic = trial.topic("independent");
+    trial.groups(&topic, &["a", "b", "c"]).await;
     trial.publish_numbers(&topic, 0..10).await;
     let (mut a, mut b) = (trial.open(&topic, "a").await, trial.open(&topic, "b").await);
     let taken = a.take(10).await;

@@ -1,7 +1,5 @@
 //! Lifecycle: closing keeps everything that was accepted, ends whoever waits, and is the end.
 
-use std::time::Duration;
-
 use commute_core::{Code, SubscriptionSpec};
 
 use crate::fixture::Ending;
@@ -59,12 +57,7 @@ pub(super) async fn publishing_after_close_is_refused(trial: Trial) {
 }
 
 pub(super) async fn subscribing_after_close_is_refused(trial: Trial) {
-    let spec = SubscriptionSpec {
-        topic: trial.topic("closed"),
-        group: "group".into(),
-        credit: 1,
-        lease: Duration::from_secs(1),
-    };
+    let spec = SubscriptionSpec::new(trial.topic("closed"), "group").credit(1);
     trial.within("close", trial.broker().close()).await.expect("closing works");
     let refused = trial.within("an answer", trial.broker().subscribe(spec)).await;
     assert_eq!(refused.expect_err("it is closed").code(), Code::Closed);
@@ -103,17 +96,16 @@ pub(super) async fn the_backlog_counts_what_was_not_received(trial: Trial) {
     let topic = trial.topic("backlog");
     trial.publish_numbers(&topic, 0..10).await;
     let mut reader = trial.open(&topic, "group").await;
-    let expect = |settler: &dyn commute_core::Settler, expected: u64| {
-        let backlog = settler.backlog();
+    let expect = |backlog: Option<u64>, expected: u64| {
         assert!(backlog.is_none_or(|backlog| backlog == expected), "a backlog of {backlog:?} instead of {expected}");
     };
-    expect(&*reader.settler, 10);
+    expect(reader.backlog().await, 10);
     let taken = reader.take(4).await;
-    expect(&*reader.settler, 6);
+    expect(reader.backlog().await, 6);
     reader.ack(&taken).await;
-    expect(&*reader.settler, 6);
+    expect(reader.backlog().await, 6);
     trial.publish_numbers(&topic, 10..15).await;
-    expect(&*reader.settler, 11);
+    expect(reader.backlog().await, 11);
     reader.take(11).await;
-    expect(&*reader.settler, 0);
+    expect(reader.backlog().await, 0);
 }

@@ -31,7 +31,7 @@ macro_rules! broker_cases {
             an_envelope_arrives_unchanged []
             an_envelope_is_unchanged_after_a_restart [Restart]
             every_group_gets_every_event []
-            a_new_group_begins_at_the_beginning_of_the_topic []
+            a_new_group_begins_at_the_beginning_of_the_topic [Retained]
             a_group_keeps_its_place_while_nobody_listens []
             interleaved_topics_do_not_mix []
             a_waiting_receiver_gets_what_is_published_later []

@@ -62,6 +62,7 @@ pub(super) async fn concurrent_publishers_each_keep_their_order(trial: Trial) {
 
 pub(super) async fn every_group_sees_the_same_order(trial: Trial) {
     let topic = trial.topic("same");
+    trial.groups(&topic, &["first", "second"]).await;
     let publishers: Vec<_> = (0..4)
         .map(|publisher| {
             let (broker, topic) = (trial.broker().clone(), topic.clone());

@@ -223,6 +223,7 @@ pub(super) async fn an_event_parked_after_deferrals_keeps_its_attempts(trial: Tr
 
 pub(super) async fn groups_park_independently(trial: Trial) {
     let topic = trial.topic("groups");
+    trial.groups(&topic, &["a", "b"]).await;
     trial.publish_numbers(&topic, [0, 1]).await;
     let (mut a, mut b) = (trial.open(&topic, "a").await, trial.open(&topic, "b").await);
     let taken = a.expect(&[0, 1]).await;

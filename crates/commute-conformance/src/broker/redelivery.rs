@@ -138,7 +138,7 @@ pub(super) async fn ten_thousand_events_survive_a_restart(mut trial: Trial) {
     for (ending, acked) in [(Ending::Close, 0), (Ending::Kill, 4_000)] {
         trial.restart(ending).await;
         let mut reader = trial.open(&topic, "group").await;
-        let backlog = reader.settler.backlog();
+        let backlog = reader.backlog().await;
         assert!(backlog.is_none_or(|backlog| backlog == EVENTS - acked), "a backlog of {backlog:?}");
         let mut next = acked;
         while next < EVENTS {

@@ -13,7 +13,10 @@ pub(super) async fn a_publish_gives_a_receipt_for_each_envelope_in_order(trial: 
     let topic = trial.topic("receipts");
     let mut receipts = trial.publish_numbers(&topic, 0..50).await;
     receipts.extend(trial.publish_numbers(&topic, 50..60).await);
-    assert!(receipts.is_sorted_by(|a, b| a.position < b.position), "positions grow in the order of the batch");
+    if trial.broker().capabilities().positions {
+        assert!(receipts.iter().all(|receipt| receipt.position.is_some()));
+        assert!(receipts.is_sorted_by(|a, b| a.position < b.position), "positions grow in the order of the batch");
+    }
     assert!(receipts.iter().all(|receipt| !receipt.duplicate), "none of them was there before");
 }
 
@@ -77,6 +80,7 @@ pub(super) async fn an_envelope_arrives_unchanged(trial: Trial) {
 pub(super) async fn an_envelope_is_unchanged_after_a_restart(mut trial: Trial) {
     let topic = trial.topic("unchanged");
     let envelopes = unusual(&trial);
+    trial.groups(&topic, &Ending::ALL.map(|ending| format!("{ending:?}")).each_ref().map(|name| &**name)).await;
     for envelope in &envelopes {
         trial.publish(&topic, [envelope.clone()]).await;
     }

@@ -44,11 +44,10 @@ mod a_faulty_broker {
             let event = Outgoing { topic: topic.clone(), envelope, not_before: None };
             while broker.publish(vec![event.clone()]).await.is_err() {}
         }
-        let group = Arc::from("group");
-        let spec = SubscriptionSpec { topic, group, credit: 10, lease: std::time::Duration::from_secs(1) };
+        let spec = SubscriptionSpec::new(topic, "group").credit(10);
         let mut subscription = broker.subscribe(spec).await.unwrap();
         let (mut seen, mut deliveries) = (std::collections::BTreeSet::new(), 0);
-        while subscription.settler.backlog() != Some(0) || seen.len() < 100 {
+        while subscription.settler.backlog().await.unwrap() != Some(0) || seen.len() < 100 {
             let taken = subscription.receiver.receive(3).await.unwrap();
             deliveries += taken.len();
             seen.extend(taken.iter().map(|taken| taken.envelope.time.0));

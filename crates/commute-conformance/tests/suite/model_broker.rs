@@ -124,6 +124,8 @@ impl Model {
             durable_retry: true,
             durable_parking: true,
             delayed_publish: true,
+            retained: true,
+            positions: true,
             replay: false,
             dedup_window: Some(Duration::from_secs(3600)),
             inbox_retention: Some(Duration::from_secs(7200)),
@@ -223,7 +225,7 @@ impl Connection {
             && let Some((position, at)) = world.ids.get(&(place.clone(), envelope.id.clone()))
             && now.since(*at) <= window
         {
-            return Receipt { position: *position, duplicate: true };
+            return Receipt { position: Some(*position), duplicate: true };
         }
         if self.is(Mutant::IgnoresDelay) {
             not_before = None;
@@ -243,7 +245,7 @@ impl Connection {
         let position = stored.len() as u64;
         stored.push(Stored { envelope, not_before, published: now });
         world.ids.insert((place, id), (position, now));
-        Receipt { position, duplicate: false }
+        Receipt { position: Some(position), duplicate: false }
     }
 
     /// What a receiver gets now.
@@ -320,6 +322,7 @@ impl Connection {
                 .map_or(1, |(attempts, _)| attempts.saturating_add(1)),
             not_before: deferred.filter(|_| !self.is(Mutant::ForgetsBackOff)).map(|(_, not_before)| *not_before),
             published: event.published,
+            malformed: None,
         }
     }
 
@@ -531,6 +534,22 @@ impl Drop for Taking {
     }
 }
 
+impl End {
+    fn not_received(&self) -> Result<u64> {
+        let world = self.connection.enter(self.session)?;
+        let group = &world.groups[&self.key];
+        let stored = world.topics.get(&self.key.0).map_or(0, Vec::len) as u64;
+        let waits = |position: &u64| {
+            let parked = group.parked.iter().any(|(parked, _)| parked == position);
+            !group.is_done(*position) && !group.held.contains_key(position) && !parked
+        };
+        if self.connection.is(Mutant::MiscountsBacklog) {
+            return Ok(stored - group.done.len() as u64);
+        }
+        Ok((group.low..stored).filter(waits).count() as u64)
+    }
+}
+
 impl Settler for End {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
@@ -597,18 +616,8 @@ impl Settler for End {
         })
     }
 
-    fn backlog(&self) -> Option<u64> {
-        let world = self.connection.enter(self.session).ok()?;
-        let group = &world.groups[&self.key];
-        let stored = world.topics.get(&self.key.0).map_or(0, Vec::len) as u64;
-        let waits = |position: &u64| {
-            let parked = group.parked.iter().any(|(parked, _)| parked == position);
-            !group.is_done(*position) && !group.held.contains_key(position) && !parked
-        };
-        if self.connection.is(Mutant::MiscountsBacklog) {
-            return Some(stored - group.done.len() as u64);
-        }
-        Some((group.low..stored).filter(waits).count() as u64)
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<u64>>> {
+        Box::pin(std::future::ready(self.not_received().map(Some)))
     }
 
     fn absorbed(&self) -> u64 {
