@@ -3,7 +3,6 @@
 #![allow(dead_code)]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use commute_conformance::ManualClock;

@@ -18,7 +18,6 @@ mod a_sound_store {
 }
 
 mod a_faulty_broker {
-    use std::sync::Arc;
 
     use commute_conformance::Fixture;
     use commute_conformance::fault::{Faults, Faulty};
