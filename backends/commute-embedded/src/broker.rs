@@ -62,6 +62,7 @@ impl Embedded {
             durability,
             ordering: Ordering::Topic,
             group_order: GroupOrder::Key,
+            shared: false,
             atomic_settle: true,
             durable_retry: true,
             durable_parking: true,

@@ -56,6 +56,8 @@ pub struct Capabilities {
     pub ordering: Ordering,
     /// What several instances of a group can keep in order.
     pub group_order: GroupOrder,
+    /// Several processes can use it at once.
+    pub shared: bool,
     /// Settling and publishing are one atomic step.
     pub atomic_settle: bool,
     /// Attempts and back-off survive a restart.

@@ -1,10 +1,12 @@
 //! The app: one service, its broker, its handlers and its state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commute_core::{Clock, Code, Error, HandlerError, Outcome, Result, SharedBroker, States, Store, SystemClock};
+use commute_core::{
+    Clock, Code, Error, HandlerError, Mapping, Outcome, Result, SharedBroker, States, Store, SystemClock,
+};
 use tower::{Layer, Service};
 
 use crate::contract::Contract;
@@ -52,6 +54,8 @@ pub struct App {
     pub(crate) handlers: Vec<(String, Parts)>,
     pub(crate) layers: Vec<Box<dyn Fn(Erased) -> Erased + Send>>,
     pub(crate) ignored: BTreeSet<String>,
+    pub(crate) mappings: BTreeMap<String, Arc<Mapping>>,
+    pub(crate) queues: BTreeMap<String, Arc<str>>,
     pub(crate) workers: usize,
     pub(crate) limits: Limits,
     pub(crate) drain: Duration,
@@ -83,6 +87,8 @@ impl App {
             handlers: Vec::new(),
             layers: Vec::new(),
             ignored: BTreeSet::new(),
+            mappings: BTreeMap::new(),
+            queues: BTreeMap::new(),
             workers: 64,
             limits: Limits { window: 4096, look_ahead: 65_536, in_transaction: 512 },
             drain: Duration::from_secs(30),
@@ -120,6 +126,19 @@ impl App {
     /// Events on the topic whose type no handler takes are acknowledged and counted, instead of becoming dead letters.
     pub fn ignore_unknown_types(mut self, topic: impl Into<String>) -> Self {
         self.ignored.insert(topic.into());
+        self
+    }
+
+    /// How messages on the topic that are no CloudEvents become events; without it they become dead letters.
+    pub fn mapping(mut self, topic: impl Into<String>, mapping: Mapping) -> Self {
+        self.mappings.insert(topic.into(), Arc::new(mapping));
+        self
+    }
+
+    /// The subscription on the topic consumes this queue, which exists already, exactly as it is, instead of a queue that
+    /// commute declares. For brokers that have queues; others refuse at the start.
+    pub fn queue(mut self, topic: impl Into<String>, name: impl Into<Arc<str>>) -> Self {
+        self.queues.insert(topic.into(), name.into());
         self
     }
 

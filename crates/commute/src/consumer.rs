@@ -3,23 +3,34 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use commute_core::{Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use commute_core::{Change, Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::engine::{Admitted, Engine};
 use crate::outcome::{dead_letter, ignored};
+use crate::parking;
 
 /// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
 const BATCH: usize = 512;
 
 /// Consumes until it is told to stop, and gives the receiver back, which must outlive the last settlement.
 pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn Receiver>) -> Box<dyn Receiver> {
+    let settler = engine.subscriptions[n].settler.clone();
     loop {
         let taken = tokio::select! {
             biased;
             () = engine.stop.receiving.cancelled() => return receiver,
+            change = settler.changed() => {
+                hear(&engine, n, change).await;
+                continue;
+            }
             taken = take(&engine, n, &mut *receiver) => taken,
         };
+        // A change that came together with deliveries is heard before they are admitted.
+        while let Some(change) = settler.changed().now_or_never() {
+            hear(&engine, n, change).await;
+        }
         match taken {
             Ok(deliveries) if deliveries.is_empty() => return receiver,
             Ok(deliveries) => {
@@ -35,6 +46,17 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
                 return receiver;
             }
         }
+    }
+}
+
+async fn hear(engine: &Engine, n: usize, change: Change) {
+    match change {
+        Change::Assigned(incarnation) => {
+            if let Err(error) = parking::assigned(engine, n, incarnation).await {
+                engine.fail(error);
+            }
+        }
+        Change::Revoked(incarnation) => parking::revoked(engine, n, incarnation),
     }
 }
 
@@ -94,11 +116,17 @@ pub(crate) fn prepare(
     delivery: Delivery,
 ) -> Result<(Admitted, Option<Instant>), Box<Settlement>> {
     let sub = &engine.subscriptions[n];
-    let Delivery { envelope, tag, attempt, not_before, published } = delivery;
+    let Delivery { envelope, tag, attempt, not_before, published, malformed } = delivery;
+    if sub.revoked.contains(tag.incarnation) {
+        return Err(Box::new(Settlement::Return { tag }));
+    }
     let refuse = |envelope, topic, code: Code, reason: String| {
         let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
         Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
     };
+    if let Some(reason) = malformed {
+        return Err(refuse(envelope, &sub.planned.dead_letters, Code::InvalidEvent, reason.to_string()));
+    }
     let Some(handler) = sub.handler_of(&envelope.event_type) else {
         if sub.planned.ignore_unknown {
             return Err(Box::new(ignored(engine, n, tag)));
@@ -129,6 +157,7 @@ pub(crate) fn prepare(
         envelope: Some(Arc::new(envelope)),
         event: Some(event),
         backing_off: false,
+        ticket: None,
         arrival: 0,
     };
     Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))

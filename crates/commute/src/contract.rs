@@ -27,6 +27,8 @@ pub struct Contract {
     pub store: Option<String>,
     /// For how long a handled event is remembered.
     pub inbox_retention: Option<Duration>,
+    /// What whoever runs several instances should know before.
+    pub warnings: Vec<String>,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionContract>,
 }
@@ -51,6 +53,10 @@ pub struct HandlerContract {
     pub types: Vec<String>,
     /// Which events wait for each other.
     pub order: &'static str,
+    /// How much of that order several instances keep between them.
+    pub instances: &'static str,
+    /// Whether several instances keep less order than one.
+    pub needs_one_instance: bool,
     /// How its effects happen once.
     pub effects: &'static str,
     /// Where its answers go, by type.
@@ -70,7 +76,7 @@ pub struct HandlerContract {
 }
 
 impl SubscriptionContract {
-    pub(crate) fn of(planned: &Planned) -> Self {
+    pub(crate) fn of(planned: &Planned, given: &Capabilities) -> Self {
         SubscriptionContract {
             topic: planned.route.topic.to_string(),
             subscription: planned.route.subscription.to_string(),
@@ -89,10 +95,16 @@ impl SubscriptionContract {
                         Scope::Independent => "none: declared independent",
                         Scope::Exclusive => "one event at a time, in order",
                     },
-                    effects: match handler.parts.transacts {
-                        true => "inbox mark, effects and staged events in one transaction of the store",
-                        false => {
+                    instances: across_instances(handler.parts.scope, given.group_order).0,
+                    needs_one_instance: across_instances(handler.parts.scope, given.group_order).1,
+                    effects: match (handler.parts.transacts, given.atomic_settle) {
+                        (true, _) => "inbox mark, effects and staged events in one transaction of the store",
+                        (false, true) => {
                             "inbox mark, published events and acknowledgement together; other effects at least once"
+                        }
+                        (false, false) => {
+                            "at least once: events are published, then the delivery is acknowledged; after a crash in \
+                             between they are published again with the same ids"
                         }
                     },
                     publishes: handler
@@ -119,6 +131,41 @@ impl SubscriptionContract {
     }
 }
 
+/// What several instances keep of a handler's order, and whether that is less than one instance does.
+fn across_instances(scope: Scope, given: GroupOrder) -> (&'static str, bool) {
+    match (scope, given) {
+        (Scope::Independent, _) => ("nothing to keep", false),
+        (_, GroupOrder::SingleActive) => {
+            ("all of it: one instance at a time gets the events, the others stand by", false)
+        }
+        (Scope::ByKey, GroupOrder::Key) => ("all of it: events with the same key go to one instance", false),
+        (Scope::ByKey, GroupOrder::Partition) => {
+            ("all of it: events with the same key are in one partition, and a partition belongs to one instance", false)
+        }
+        (_, GroupOrder::Key) => ("only between events with the same key; a footprint reaches beyond", true),
+        (_, GroupOrder::Partition) => ("only within a partition; a footprint reaches beyond", true),
+        (_, GroupOrder::None) => ("none: each instance orders only what it happens to get", true),
+    }
+}
+
+/// What start-up warns of.
+pub(crate) fn warnings(subscriptions: &[SubscriptionContract]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for subscription in subscriptions {
+        for handler in subscription.handlers.iter().filter(|handler| handler.needs_one_instance) {
+            warnings.push(format!(
+                "{} of {}, {}: several instances would keep less order than one ({}); run one instance, or give events \
+                 that conflict the same key",
+                subscription.subscription,
+                subscription.topic,
+                handler.types.join(", "),
+                handler.instances
+            ));
+        }
+    }
+    warnings
+}
+
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = &self.capabilities;
@@ -128,6 +175,7 @@ impl fmt::Display for Contract {
             "  a receipt means: {}",
             match given.durability {
                 Durability::Memory => "in memory, lost with the process",
+                Durability::Written => "handed to the server's operating system; a power failure may take it",
                 Durability::Synced => "on disk and synced",
                 Durability::Replicated => "on several machines",
             }
@@ -144,6 +192,7 @@ impl fmt::Display for Contract {
                 GroupOrder::None => "no order between them",
                 GroupOrder::Key => "the order per event key, not per footprint",
                 GroupOrder::Partition => "the order per partition, not per footprint",
+                GroupOrder::SingleActive => "all order: one of them gets everything, the others stand by",
             }
         )?;
         let kept = |keeps: bool| if keeps { "survive a restart" } else { "are lost at a restart" };
@@ -160,6 +209,7 @@ impl fmt::Display for Contract {
             for handler in &subscription.handlers {
                 writeln!(f, "    {}", handler.types.join(", "))?;
                 writeln!(f, "      order: {}", handler.order)?;
+                writeln!(f, "      several instances keep: {}", handler.instances)?;
                 writeln!(f, "      effects: {}", handler.effects)?;
                 for (name, topic) in &handler.publishes {
                     writeln!(f, "      publishes: {name} to {topic}")?;
@@ -173,6 +223,9 @@ impl fmt::Display for Contract {
                 writeln!(f, "      on a rejection: dead letter to {}", handler.dead_letters)?;
             }
             writeln!(f, "    any other type: {}", subscription.unknown_types)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning: {warning}")?;
         }
         write!(f, "  after a crash: everything not settled is delivered again, in order")
     }

@@ -7,8 +7,8 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use commute_core::{
     Clock, Context, DeliveryTag, Envelope, Error, Footprint, Lane, Mode, Outgoing, Result, Settlement, Settler,
     SharedBroker, Timestamp, extension,
 };
-use commute_scheduler::{ParkScope, Scheduler, Span, Ticket};
+use commute_scheduler::{ParkScope, Scheduler, Span, Ticket, Withdrawn};
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
@@ -59,6 +59,25 @@ pub(crate) struct Sub {
     pub(crate) whole: commute_core::Access,
     pub(crate) settler: Arc<dyn Settler>,
     pub(crate) counters: Counters,
+    pub(crate) revoked: Revoked,
+}
+
+/// Incarnations that another instance has taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Revoked {
+    any: AtomicBool,
+    incarnations: Mutex<HashSet<u32>>,
+}
+
+impl Revoked {
+    pub(crate) fn insert(&self, incarnation: u32) {
+        lock(&self.incarnations).insert(incarnation);
+        self.any.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn contains(&self, incarnation: u32) -> bool {
+        self.any.load(Ordering::Acquire) && lock(&self.incarnations).contains(&incarnation)
+    }
 }
 
 impl Sub {
@@ -100,6 +119,8 @@ pub(crate) struct Admitted {
     pub(crate) event: Option<Decoded>,
     /// It waits for its next attempt.
     pub(crate) backing_off: bool,
+    /// Its place in the scheduler, once it has one.
+    pub(crate) ticket: Option<Ticket>,
     /// The number of its admission; zero until then.
     pub(crate) arrival: u64,
 }
@@ -271,6 +292,7 @@ impl Dispatch {
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
         self.arrivals += 1;
         event.arrival = self.arrivals;
+        event.ticket = None;
         let (ticket, ready) = match self.scheduler.admit(&event.footprint, not_before.is_some()) {
             Ok((ticket, admission)) => (ticket, admission.is_ready()),
             Err(_parked) => {
@@ -290,6 +312,7 @@ impl Dispatch {
             (event.envelope, event.event) = (None, None);
         }
         self.payloads += usize::from(event.envelope.is_some());
+        event.ticket = Some(ticket);
         let index = ticket.index();
         if index >= self.admitted.len() {
             self.admitted.resize_with(index + 1, || None);
@@ -317,6 +340,39 @@ impl Dispatch {
                 });
             }
         }
+    }
+
+    /// Gives back everything of an incarnation that is not running. Answers how many that were.
+    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: u32, engine: &Engine) -> usize {
+        let counters = &engine.subscriptions[subscription].counters;
+        let theirs = |event: &Admitted| event.subscription == subscription && event.tag.incarnation == incarnation;
+        let mut back = Vec::new();
+        let tickets: Vec<_> = self.admitted.iter().flatten().filter(|event| theirs(event)).collect();
+        let tickets: Vec<_> = tickets.into_iter().filter_map(|event| event.ticket).collect();
+        for ticket in tickets {
+            if self.scheduler.withdraw(ticket) == Some(Withdrawn::Gone)
+                && let Some(event) = self.remove(ticket)
+            {
+                counters.retrying.fetch_sub(u64::from(event.backing_off), Ordering::Relaxed);
+                back.push(event.tag);
+            }
+        }
+        // What let go of its lanes waits in the heap alone.
+        let waiting = std::mem::take(&mut self.due).into_vec();
+        let (gone, left): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|Reverse((_, _, waiting))| matches!(waiting, Waiting::Released(event) if theirs(event)));
+        self.due = left.into();
+        for Reverse((_, _, waiting)) in gone {
+            if let Waiting::Released(event) = waiting {
+                self.in_flight[subscription] -= 1;
+                counters.retrying.fetch_sub(1, Ordering::Relaxed);
+                back.push(event.tag);
+            }
+        }
+        let count = back.len();
+        engine.settle.push(back.into_iter().map(|tag| (subscription, Settlement::Return { tag })));
+        count
     }
 
     /// Takes back a job that was not begun.
@@ -407,7 +463,7 @@ impl Dispatch {
                     if let Some(event) = self.admitted[ticket.index()].as_mut() {
                         event.backing_off = false;
                         let counter = &engine.subscriptions[event.subscription].counters.retrying;
-                        counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                        counter.fetch_sub(1, Ordering::Relaxed);
                     }
                     ready += 1;
                 }
@@ -415,7 +471,7 @@ impl Dispatch {
                     event.backing_off = false;
                     self.in_flight[event.subscription] -= 1;
                     let counter = &engine.subscriptions[event.subscription].counters.retrying;
-                    counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    counter.fetch_sub(1, Ordering::Relaxed);
                     ready += usize::from(self.admit(*event, None, engine));
                 }
             }

@@ -6,6 +6,7 @@
 mod app;
 mod consumer;
 mod contract;
+mod depth;
 mod drivers;
 mod engine;
 mod handler;
@@ -27,10 +28,11 @@ mod worker;
 pub mod prelude;
 
 pub use app::App;
+pub use commute_core::foreign::{Origin, field, header, text};
 pub use commute_core::{
     Access, Answer, Capabilities, Clock, Code, Context, DeadLetter, Envelope, Error, Event, EventId, Footprint,
-    FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Meta, Needs, Outcome,
-    Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
+    FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Mapping, Meta, Needs,
+    Outcome, Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
 };
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};

@@ -1,11 +1,88 @@
-//! Releasing: parked lanes go on, and everything set aside on them comes back in order.
+//! Parking: what was set aside before is recalled, and a released lane goes on with everything set aside on it, in order.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
-use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Result};
+use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result};
 
 use crate::consumer::prepare;
 use crate::engine::{Dispatch, Engine, SetAside};
+use crate::stats::Counters;
+
+/// Marks the lanes that were parked when the last process stopped, before anything is received.
+///
+/// Within a subscription the order is that of the topic; between subscriptions nobody knows any more who arrived first, so
+/// the one that was parked first goes first.
+pub(crate) async fn recall(engine: &Engine) -> Result<()> {
+    let mut queues = Vec::new();
+    for (n, subscription) in engine.subscriptions.iter().enumerate() {
+        let mut parked = subscription.settler.parked().await?;
+        parked.sort_by_key(|parked| std::cmp::Reverse(parked.tag.position));
+        queues.push((n, parked));
+    }
+    loop {
+        let first = |queue: &&mut (usize, Vec<Parked>)| queue.1.last().map(|parked| parked.since);
+        let next = queues.iter_mut().filter(|queue| !queue.1.is_empty()).min_by_key(first);
+        let Some((subscription, Some(parked))) = next.map(|(n, parked)| (*n, parked.pop())) else { return Ok(()) };
+        remember(engine, subscription, parked);
+    }
+}
+
+/// Marks the lanes of what became ours with an incarnation.
+pub(crate) async fn assigned(engine: &Engine, n: usize, incarnation: u32) -> Result<()> {
+    let mut parked = engine.subscriptions[n].settler.parked().await?;
+    parked.retain(|parked| parked.tag.incarnation == incarnation);
+    parked.sort_by_key(|parked| parked.tag.position);
+    for parked in parked {
+        remember(engine, n, parked);
+    }
+    Ok(())
+}
+
+fn remember(engine: &Engine, subscription: usize, parked: Parked) {
+    let mut dispatch = engine.dispatch();
+    let known = |known: &SetAside| known.subscription == subscription && known.tag == parked.tag;
+    if dispatch.parked.iter().any(known) {
+        return;
+    }
+    Counters::add(&engine.subscriptions[subscription].counters.parked);
+    for (lane, mode) in &parked.lanes {
+        dispatch.scheduler.mark_parked(*lane, *mode);
+    }
+    dispatch.arrivals += 1;
+    let arrival = dispatch.arrivals;
+    dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes, arrival });
+}
+
+/// Another instance takes over an incarnation: what is not begun goes back, what is parked is no longer ours to release.
+/// What is running keeps its lanes until it is over, so that the same event, should it come back, does not overlap with it.
+pub(crate) fn revoked(engine: &Engine, n: usize, incarnation: u32) {
+    engine.subscriptions[n].revoked.insert(incarnation);
+    let mut dispatch = engine.dispatch();
+    let back = dispatch.withdraw(n, incarnation, engine);
+    let gone = |event: &SetAside| event.subscription == n && event.tag.incarnation == incarnation;
+    let aside: Vec<_> = dispatch.parked.iter().filter(|event| gone(event)).cloned().collect();
+    forget(&mut dispatch, engine, &aside);
+    drop(dispatch);
+    tracing::info!(app = %engine.name, incarnation, returned = back, parked = aside.len(), "deliveries go to another instance");
+    engine.work.notify_one();
+    engine.room.notify_waiters();
+}
+
+/// Takes events off the list, and the marks off their lanes that nobody else needs.
+fn forget(dispatch: &mut Dispatch, engine: &Engine, events: &[SetAside]) {
+    let gone: HashSet<(usize, DeliveryTag)> = events.iter().map(|event| (event.subscription, event.tag)).collect();
+    let Dispatch { parked, scheduler, .. } = dispatch;
+    parked.retain(|event| !gone.contains(&(event.subscription, event.tag)));
+    scheduler.unpark(events.iter().flat_map(|event| event.lanes.iter().map(|(lane, _)| *lane)));
+    // Others may be set aside on a shared lane; their mark must stay.
+    for (lane, mode) in parked.iter().flat_map(|event| &event.lanes) {
+        scheduler.mark_parked(*lane, *mode);
+    }
+    for event in events {
+        engine.subscriptions[event.subscription].counters.parked.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Releases a lane, with every other lane that events on it hold: they cannot come back before those do. Answers how
 /// many events came back.
@@ -46,19 +123,9 @@ fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u6
         }
     }
     engine.settle.push(refused);
-    let gone: HashSet<(usize, DeliveryTag)> = together.iter().map(|event| (event.subscription, event.tag)).collect();
     let mut dispatch = engine.dispatch();
-    let Dispatch { parked, scheduler, .. } = &mut *dispatch;
-    parked.retain(|event| !gone.contains(&(event.subscription, event.tag)));
-    scheduler.unpark(together.iter().flat_map(|event| event.lanes.iter().map(|(lane, _)| *lane)));
-    // A running event may have parked on a shared lane meanwhile; its mark must stay.
-    for (lane, mode) in parked.iter().flat_map(|event| &event.lanes) {
-        scheduler.mark_parked(*lane, *mode);
-    }
-    for event in together {
-        let counter = &engine.subscriptions[event.subscription].counters.parked;
-        counter.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
+    // A running event may have parked on a shared lane meanwhile.
+    forget(&mut dispatch, engine, together);
     for (event, not_before) in events {
         dispatch.admit(event, not_before, engine);
     }

@@ -2,15 +2,15 @@
 //!
 //! Everything that is wrong is reported together, before an event is read.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use commute_core::{Broker, Code, Error, EventId, Result, Route, States, Topic, Types};
+use commute_core::{Broker, Code, Error, EventId, Mapping, Result, Route, States, Topic, Types};
 use commute_scheduler::ParkScope;
 
 use crate::app::App;
-use crate::contract::{Contract, SubscriptionContract};
+use crate::contract::{self, Contract, SubscriptionContract};
 use crate::handler::{Parts, Scope};
 use crate::retry::{Budget, Exhausted};
 
@@ -21,6 +21,10 @@ pub(crate) struct Planned {
     pub(crate) by_type: BTreeMap<&'static str, usize>,
     pub(crate) any: Option<usize>,
     pub(crate) ignore_unknown: bool,
+    /// How messages of other producers become events.
+    pub(crate) mapping: Option<Arc<Mapping>>,
+    /// The queue that is consumed as it is.
+    pub(crate) queue: Option<Arc<str>>,
     /// Some handler may be exclusive, so the others share the subscription's own lane.
     pub(crate) mixed: bool,
     pub(crate) dead_letters: Topic,
@@ -76,6 +80,7 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
         };
         let Ok(topic) = Topic::new(&place.0) else { continue };
         let ignore_unknown = app.ignored.contains(&place.0);
+        let (mapping, queue) = (app.mappings.get(&place.0).cloned(), app.queues.get(&place.0).cloned());
         let dead_letters = handler.dead_letters.clone();
         let group = place.1.clone();
         let subscription = match planned.entry(place) {
@@ -86,6 +91,8 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
                 by_type: BTreeMap::new(),
                 any: None,
                 ignore_unknown,
+                mapping,
+                queue,
                 mixed: false,
                 dead_letters,
             }),
@@ -93,25 +100,34 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
         subscription.add(handler, &mut wrong);
     }
     wrong.check(handlers > 0, || "no handler: say .on(topic, handler(…)) at least once".to_owned());
-    for topic in &app.ignored {
+    let said = app.ignored.iter().map(|topic| ("ignore_unknown_types", topic));
+    let said = said.chain(app.mappings.keys().map(|topic| ("mapping", topic)));
+    for (what, topic) in said.chain(app.queues.keys().map(|topic| ("queue", topic))) {
         wrong.check(names.iter().any(|(known, _)| known == topic), || {
-            format!("ignore_unknown_types({topic:?}): the app has no subscription on that topic")
+            format!("{what}({topic:?}): the app has no subscription on that topic")
         });
+    }
+    for topic in app.queues.keys() {
+        let groups: BTreeSet<_> = names.iter().filter(|(known, _)| known == topic).map(|(_, group)| group).collect();
+        wrong.check(groups.len() < 2, || format!("queue({topic:?}): several subscriptions cannot share one queue"));
     }
     wrong.result(&app.name)?;
     let planned: Vec<Planned> = planned.into_values().collect();
+    let capabilities = broker.capabilities();
+    let subscriptions: Vec<_> = planned.iter().map(|planned| SubscriptionContract::of(planned, capabilities)).collect();
     let contract = Contract {
         app: app.name.to_string(),
         broker: broker.driver().to_owned(),
         address: broker.address().to_owned(),
-        capabilities: broker.capabilities().clone(),
+        capabilities: capabilities.clone(),
         workers: app.workers,
         store: app.store.as_ref().map(|store| store.name().to_owned()),
         inbox_retention: match &app.store {
             Some(store) => Some(store.inbox_retention()),
-            None => broker.capabilities().inbox_retention,
+            None => capabilities.inbox_retention,
         },
-        subscriptions: planned.iter().map(SubscriptionContract::of).collect(),
+        warnings: if capabilities.shared { contract::warnings(&subscriptions) } else { Vec::new() },
+        subscriptions,
     };
     Ok((planned, contract))
 }

@@ -10,13 +10,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::contract::Contract;
-use crate::engine::{Engine, SetAside, Sub};
+use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
 use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
 use crate::stats::{Counters, Stats, SubscriptionStats};
-use crate::{consumer, relay, settle, timer, worker};
+use crate::{consumer, depth, relay, settle, timer, worker};
 
 /// A lease is how long a backend on the other side of a network waits for a sign of life.
 const LEASE: Duration = Duration::from_secs(60);
@@ -48,22 +48,29 @@ impl Running {
         let (workers, measure, store) = (app.workers, app.measure, app.store.clone());
         let (planned, contract) = plan(app, &*broker)?;
         tracing::info!(app = %name, contract = %contract, "starting");
+        for warning in &contract.warnings {
+            tracing::warn!(app = %name, warning, "several instances");
+        }
         let (mut subscriptions, mut receivers) = (Vec::new(), Vec::new());
         for planned in planned {
-            let spec = SubscriptionSpec {
-                topic: planned.route.topic.clone(),
-                group: planned.route.subscription.clone(),
-                credit: limits.look_ahead,
-                lease: LEASE,
-            };
+            let mut spec = SubscriptionSpec::new(planned.route.topic.clone(), planned.route.subscription.clone())
+                .credit(limits.look_ahead)
+                .lease(LEASE);
+            (spec.mapping, spec.queue) = (planned.mapping.clone(), planned.queue.clone());
             let whole = subscription_lane(planned.route.topic.as_str(), &planned.route.subscription);
             let opened = broker.subscribe(spec).await?;
             receivers.push(opened.receiver);
-            subscriptions.push(Sub { planned, whole, settler: opened.settler, counters: Counters::new() });
+            subscriptions.push(Sub {
+                planned,
+                whole,
+                settler: opened.settler,
+                counters: Counters::new(),
+                revoked: Revoked::default(),
+            });
         }
         let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure);
         let engine = Arc::new(engine);
-        recall_parked(&engine).await?;
+        parking::recall(&engine).await?;
         let outbox = store.as_ref().map(|store| store.outbox());
         let mut running = Running {
             engine,
@@ -83,6 +90,7 @@ impl Running {
         let engine = &self.engine;
         self.others.spawn(settling(engine.clone()));
         self.others.spawn(timer::tick(engine.clone()));
+        self.others.spawn(depth::watch(engine.clone()));
         if let Some(outbox) = &self.outbox {
             self.others.spawn(relay::relay(engine.clone(), outbox.clone()));
         }
@@ -127,34 +135,38 @@ impl Running {
     }
 
     /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
-    /// `None` when its broker cannot say what is stored.
-    pub fn is_idle(&self) -> Option<bool> {
+    ///
+    /// # Errors
+    /// The broker's, and `NeedNotMet` when it cannot say what is stored.
+    pub async fn is_idle(&self) -> Result<bool> {
         let engine = &self.engine;
         // Where an event is moves one way: broker, dispatch, settle queue, outbox. Looked at in this order, an event on
         // its way cannot be missed in all of them.
         for subscription in &engine.subscriptions {
-            if subscription.settler.backlog()? > 0 {
-                return Some(false);
+            let Some(backlog) = subscription.settler.backlog().await? else {
+                return Err(Error::new(Code::NeedNotMet, "this broker cannot say what is stored"));
+            };
+            subscription.counters.backlog.store(backlog, Ordering::Relaxed);
+            if backlog > 0 {
+                return Ok(false);
             }
         }
-        if engine.in_hand.load(Ordering::Acquire) > 0 {
-            return Some(false);
-        }
-        if engine.dispatch().in_flight.iter().any(|held| *held > 0) || !engine.settle.is_empty() {
-            return Some(false);
-        }
-        Some(self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty()))
+        let held = engine.in_hand.load(Ordering::Acquire) > 0
+            || engine.dispatch().in_flight.iter().any(|held| *held > 0)
+            || !engine.settle.is_empty();
+        Ok(!held && self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty()))
     }
 
     /// Waits until [`Running::is_idle`] has been true twice in a row with nothing received in between.
     ///
     /// # Errors
-    /// The failure that stopped the app, or `NeedNotMet` when the broker cannot say what is stored.
+    /// The failure that stopped the app, and as [`Running::is_idle`]; a broker that is away for a while is waited for.
     pub async fn idle(&self) -> Result<()> {
         let mut before = None;
         loop {
-            let Some(idle) = self.is_idle() else {
-                return Err(Error::new(Code::NeedNotMet, "this broker cannot say what is stored"));
+            let idle = match self.is_idle().await {
+                Err(error) if error.is_retryable() => false,
+                asked => asked?,
             };
             let received: u64 =
                 self.engine.subscriptions.iter().map(|sub| sub.counters.received.load(Ordering::Relaxed)).sum();
@@ -274,38 +286,10 @@ async fn settling(engine: Arc<Engine>) {
     let settled = tokio::select! {
         biased;
         () = engine.stop.everything.cancelled() => return,
-        settled = settle::settle(&engine.settle, &settlers, &engine.broker) => settled,
+        settled = settle::settle(&engine.settle, &settlers) => settled,
     };
     if let Err(error) = settled {
         engine.fail(error);
-    }
-}
-
-/// Marks the lanes that were parked when the last process stopped, before anything is received.
-///
-/// Within a subscription the order is that of the topic; between subscriptions nobody knows any more who arrived first, so
-/// the one that was parked first goes first.
-async fn recall_parked(engine: &Engine) -> Result<()> {
-    let mut queues = Vec::new();
-    for (n, subscription) in engine.subscriptions.iter().enumerate() {
-        let mut parked = subscription.settler.parked().await?;
-        parked.sort_by_key(|parked| std::cmp::Reverse(parked.tag.position));
-        for _ in &parked {
-            Counters::add(&subscription.counters.parked);
-        }
-        queues.push((n, parked));
-    }
-    let mut dispatch = engine.dispatch();
-    loop {
-        let first = |queue: &&mut (usize, Vec<commute_core::Parked>)| queue.1.last().map(|parked| parked.since);
-        let next = queues.iter_mut().filter(|queue| !queue.1.is_empty()).min_by_key(first);
-        let Some((subscription, Some(parked))) = next.map(|(n, parked)| (*n, parked.pop())) else { return Ok(()) };
-        for (lane, mode) in &parked.lanes {
-            dispatch.scheduler.mark_parked(*lane, *mode);
-        }
-        dispatch.arrivals += 1;
-        let arrival = dispatch.arrivals;
-        dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes, arrival });
     }
 }
 
@@ -324,7 +308,7 @@ fn stats_of(sub: &Sub) -> SubscriptionStats {
         parked: count(&counters.parked),
         ignored: count(&counters.ignored),
         retrying: count(&counters.retrying),
-        backlog: sub.settler.backlog(),
+        backlog: counters.backlog(),
         latency_p50,
         latency_p99,
     }

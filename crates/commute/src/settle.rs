@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use commute_core::{Broker, Outgoing, Result, Settlement, Settler, SharedBroker};
+use commute_core::{Result, Settlement, Settler};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
@@ -59,7 +59,7 @@ impl SettleQueue {
 ///
 /// Commit first, then ack: the store has committed before a settlement gets here, so a crash in between delivers twice,
 /// and the inbox makes twice harmless. The other order would lose the event.
-pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>], broker: &SharedBroker) -> Result<()> {
+pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>]) -> Result<()> {
     loop {
         let batch = std::mem::take(&mut *lock(&queue.waiting));
         if batch.is_empty() {
@@ -67,39 +67,13 @@ pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>], b
             continue;
         }
         let count = batch.len();
-        if broker.capabilities().atomic_settle {
-            atomically(batch, settlers).await?;
-        } else {
-            publish_then_settle(batch, settlers, &**broker).await?;
-        }
+        // One call for each run of settlements of one subscription. `join_all` polls them in order for the first time,
+        // and the broker promises that the order of effects is the order of first polls.
+        let calls = runs(batch).into_iter().map(|(n, run)| settlers[n].settle(run));
+        join_all(calls).await.into_iter().collect::<Result<()>>()?;
         queue.unsettled.fetch_sub(count, Ordering::AcqRel);
         queue.settled.notify_waiters();
     }
-}
-
-/// One call for each run of settlements of one subscription. `join_all` polls them in order for the first time, and the
-/// broker promises that the order of effects is the order of first polls.
-async fn atomically(batch: Vec<(usize, Settlement)>, settlers: &[Arc<dyn Settler>]) -> Result<()> {
-    let runs = runs(batch);
-    join_all(runs.into_iter().map(|(n, run)| settlers[n].settle(run))).await.into_iter().collect()
-}
-
-/// Where publishing and settling are two steps, publishing comes first: the derived ids make a second publish harmless.
-async fn publish_then_settle(
-    mut batch: Vec<(usize, Settlement)>,
-    settlers: &[Arc<dyn Settler>],
-    broker: &dyn Broker,
-) -> Result<()> {
-    let mut outgoing: Vec<Outgoing> = Vec::new();
-    for (_, settlement) in &mut batch {
-        if let Settlement::Ack { publish, .. } = settlement {
-            outgoing.append(publish);
-        }
-    }
-    if !outgoing.is_empty() {
-        broker.publish(outgoing).await?;
-    }
-    atomically(batch, settlers).await
 }
 
 fn runs(batch: Vec<(usize, Settlement)>) -> Vec<(usize, Vec<Settlement>)> {

@@ -24,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) parked: AtomicU64,
     pub(crate) ignored: AtomicU64,
     pub(crate) retrying: AtomicU64,
+    /// As it was when the broker was asked last; all ones before.
+    pub(crate) backlog: AtomicU64,
     latency: Mutex<Histogram<u64>>,
 }
 
@@ -38,6 +40,7 @@ impl Counters {
             parked: AtomicU64::default(),
             ignored: AtomicU64::default(),
             retrying: AtomicU64::default(),
+            backlog: AtomicU64::new(u64::MAX),
             // One microsecond to an hour at two digits; the bounds are valid by construction, a plain one otherwise.
             latency: Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 2).unwrap_or_else(|_| fallback())),
         }
@@ -50,6 +53,10 @@ impl Counters {
 
     pub(crate) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn backlog(&self) -> Option<u64> {
+        Some(self.backlog.load(Ordering::Relaxed)).filter(|backlog| *backlog < u64::MAX)
     }
 
     pub(crate) fn latency(&self) -> (Duration, Duration) {
@@ -87,7 +94,7 @@ pub struct SubscriptionStats {
     pub ignored: u64,
     /// Events that wait for their next attempt now.
     pub retrying: u64,
-    /// Events stored and not yet received, where the broker can say.
+    /// Events stored and not yet received, where the broker can say; up to a second old.
     pub backlog: Option<u64>,
     /// From publishing to handled: the middle.
     pub latency_p50: Duration,

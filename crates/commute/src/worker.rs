@@ -80,6 +80,11 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
         return;
     }
     while let Some(mut job) = jobs.pop() {
+        if engine.subscriptions[job.subscription].revoked.contains(job.tag.incarnation) {
+            engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
+            over.push((job.ticket, Duration::ZERO));
+            continue;
+        }
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
         let started = Instant::now();

@@ -58,10 +58,16 @@ impl Shop {
     pub async fn settled(&self) -> commute::Result<()> {
         let mut before = None;
         loop {
+            let mut idle = true;
             for service in self.services.iter() {
                 service.idle().await?;
             }
-            let idle = self.services.iter().all(|service| service.is_idle() == Some(true));
+            for service in self.services.iter() {
+                idle &= service
+                    .is_idle()
+                    .await
+                    .or_else(|error| if error.is_retryable() { Ok(false) } else { Err(error) })?;
+            }
             let received: u64 = self.stats().iter().flat_map(|app| &app.subscriptions).map(|sub| sub.received).sum();
             if idle && before == Some(received) {
                 return Ok(());

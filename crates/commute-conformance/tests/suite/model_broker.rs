@@ -120,6 +120,7 @@ impl Model {
             durability: Durability::Memory,
             ordering: Ordering::Topic,
             group_order: GroupOrder::Key,
+            shared: false,
             atomic_settle: true,
             durable_retry: true,
             durable_parking: true,
