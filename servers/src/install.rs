@@ -117,7 +117,7 @@ fn fetch_jars() -> Result<()> {
     let temporary = tempfile::Builder::new().prefix("kafka-lib-new-").tempdir_in(cache())?;
     write(&temporary.path().join("pom.xml"), include_str!("../kafka/pom.xml"))?;
     let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]);
+    maven.args(["-q", "-B", "-Dstyle.color=never", "dependency:copy-dependencies", "-DoutputDirectory=lib"]);
     maven.current_dir(temporary.path()).stdin(Stdio::null());
     if !maven.status().context("cannot start mvn")?.success() {
         bail!("Maven could not fetch the jars of Kafka: see its output above; it needs the network once");

@@ -72,6 +72,7 @@ fn properties(nodes: &[Node], n: usize, proxied: Option<u16>) -> String {
         let _ = write!(advertised, ",PROXIED://127.0.0.1:{proxy}");
         protocols.push_str(",PROXIED:PLAINTEXT");
     }
+    // The session: a node that was killed is only let in again when its old session has ended.
     format!(
         "process.roles=broker,controller
 node.id={id}
@@ -93,6 +94,8 @@ share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 ",
         id = n + 1,
         voters = voters.join(","),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::process::{Group, poll};
+use crate::process::{self, Group, poll};
 use crate::{Kind, kafka, rabbitmq, ready};
 
 /// How long a start may take on a machine that is busy.
@@ -121,6 +121,9 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         // The broker first: it is the one that must not notice.
         self.groups.iter_mut().rev().for_each(Group::kill);
+        if !self.groups.is_empty() {
+            process::wait_for_all(&self.dir, Duration::from_secs(10));
+        }
         self.groups.clear();
         self.pids.clear();
     }

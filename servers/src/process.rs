@@ -41,10 +41,8 @@ impl Group {
     /// A group that another process started in `home`, if it still runs.
     pub(crate) fn adopt(pid: u32, home: &Path) -> Option<Self> {
         // The number may be somebody else's by now. What we start has its folder as HOME.
-        let wanted = format!("HOME={}", home.display());
-        if has_proc() {
-            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-            environment.split(|byte| *byte == 0).find(|pair| *pair == wanted.as_bytes())?;
+        if has_proc() && !has_home(&Path::new("/proc").join(pid.to_string()), home) {
+            return None;
         }
         let group = Group { pid, child: None, guard: None };
         group.is_alive().then_some(group)
@@ -108,6 +106,22 @@ impl Group {
             let _ = guard.wait();
         }
     }
+}
+
+/// Waits until nothing that was started with this HOME runs. Erlang's own helper programs leave the group, and end when
+/// they notice that the server has.
+pub(crate) fn wait_for_all(home: &Path, limit: Duration) -> bool {
+    poll(limit, || {
+        let Ok(processes) = fs::read_dir("/proc") else { return true };
+        !processes.flatten().any(|process| has_home(&process.path(), home))
+    })
+}
+
+fn has_home(process: &Path, home: &Path) -> bool {
+    let wanted = format!("HOME={}", home.display());
+    // A process that has ended, or is somebody else's, tells nothing.
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes())
 }
 
 /// A shell that reads from us. If we end without a word, however we end, it kills the group.

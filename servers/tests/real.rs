@@ -2,7 +2,8 @@
 #![cfg(feature = "server-tests")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -87,7 +88,8 @@ fn a_detached_server_is_found_and_stopped_and_a_wrong_setting_is_told() {
     let options = Options { dir: Some(dir.clone()), proxied: Some(1), ..Options::default() };
     let server = Server::start(Kind::Kafka, options.clone()).expect("it starts");
     let proxied = server.proxied_port().expect("a listener for the proxy");
-    assert!(!is_free(proxied));
+    assert_eq!(advertised_port(proxied), 1, "clients are sent to the proxy");
+    assert_eq!(advertised_port(server.ports()[0]), u32::from(server.ports()[0]));
     let url = server.url().to_owned();
     server.detach().expect("it lives on");
 
@@ -135,6 +137,17 @@ fn a_server_ends_with_the_process_that_started_it() {
         assert!(Instant::now() < limit, "still there: {:?}", processes_of(&dir));
         std::thread::yield_now();
     }
+}
+
+/// The port under which a Kafka broker tells clients to come back.
+fn advertised_port(port: u16) -> u32 {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    // Length; Metadata, version 1; correlation id; no client id; no topics.
+    stream.write_all(b"\0\0\0\x0e\0\x03\0\x01\0\0\0\0\xff\xff\0\0\0\0").expect("it takes a request");
+    // Length, correlation id, one broker, its id, the length of its host and the host.
+    let mut answer = [0; 4 + 4 + 4 + 4 + 2 + "127.0.0.1".len() + 4];
+    stream.read_exact(&mut answer).expect("it answers");
+    answer.last_chunk().map(|port| u32::from_be_bytes(*port)).expect("a port")
 }
 
 /// The command lines of what runs with this folder in its environment.
