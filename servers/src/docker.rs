@@ -9,12 +9,16 @@ use anyhow::{Context, Result, bail};
 use crate::process::poll;
 use crate::{Kind, ready};
 
-/// Whether an engine answers, and quickly. A client without an engine is no help.
+/// Whether an engine answers, and quickly. A client without an engine is no help, nor is one without compose.
 #[must_use]
 pub fn answers() -> bool {
     let mut asked = Command::new("docker");
     asked.args(["info", "--format", "{{.ServerVersion}}"]);
     asked.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let composes = Command::new("docker").args(["compose", "version"]).output();
+    if !composes.is_ok_and(|output| output.status.success()) {
+        return false;
+    }
     let Ok(mut asked) = asked.spawn() else { return false };
     let mut status = None;
     poll(Duration::from_secs(5), || {
