@@ -1,6 +1,7 @@
 //! The project's own chores, one file or folder each: `cargo xtask --help` lists them.
 
 mod bench;
+mod brokers;
 mod docs;
 mod run;
 mod shop_check;
@@ -21,7 +22,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Everything that must hold before a change is done: format, tidy, lints, tests, and a short shop-check.
+    /// Everything that must hold before a change is done: format, tidy, lints, tests, also with real servers, and a short shop-check.
     Test(test::Args),
     /// Compares the code map, the arrows, the module headers and the error pages with the tree.
     Tidy,
@@ -29,6 +30,8 @@ enum Chore {
     Docs(docs::Args),
     /// Runs the shop in every way that could break it and compares its result exactly.
     ShopCheck(shop_check::Args),
+    /// Starts and stops real broker servers on loopback, for tests: `cargo xtask brokers up rabbitmq`.
+    Brokers(brokers::Args),
     /// Runs a benchmark: `cargo xtask bench journey --json FILE`.
     Bench(bench::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Docs(args) => docs::run(&args),
         Chore::ShopCheck(args) => shop_check::run(&args),
+        Chore::Brokers(args) => brokers::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     match done {

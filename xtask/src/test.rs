@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{run, shop_check, tidy};
+use crate::{brokers, run, shop_check, tidy};
 
 /// How much of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only what needs no server. There is nothing else yet, so this changes nothing.
+    /// Only what needs no server.
     #[arg(long)]
     embedded: bool,
     /// Leave out the short shop-check, which builds the shop in release.
@@ -30,10 +30,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })?;
     // Not quiet, and to the end: who reads the log wants every summary line, also those after the first failure.
     run::step("tests", || run::shown(run::cargo(&["test", "--workspace", "--no-fail-fast"])))?;
+    let mut left_out = Vec::new();
+    if args.embedded {
+        println!("── brokers: left out (--embedded)\n");
+    } else {
+        run::step("brokers", || {
+            left_out = brokers::test()?;
+            Ok(())
+        })?;
+    }
     if args.quick {
         println!("── shop-check: left out (--quick)\n");
     } else {
         run::step("shop-check", shop_check::run_short)?;
+    }
+    if !left_out.is_empty() {
+        // Everything else is done and known; what was not tested must not look as if it had been.
+        bail!("these suites were NOT run, all else is ok:\n  {}", left_out.join("\n  "));
     }
     println!("all steps ok, {:.1} s", began.elapsed().as_secs_f64());
     Ok(())

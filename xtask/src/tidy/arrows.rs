@@ -9,6 +9,9 @@ use super::tree::{Tree, tests_begin};
 /// The one file of the engine that names backends.
 const DRIVERS: &str = "crates/commute/src/drivers.rs";
 
+/// What the tests of a backend may use beside the core.
+const FOR_TESTS: &[&str] = &["commute-conformance", "commute-macros", "servers"];
+
 /// Crates that bring a runtime or a database with them.
 const RUNTIMES: &[&str] = &["tokio", "async-std", "smol", "futures-executor"];
 const DATABASES: &[&str] = &["rusqlite", "libsqlite3-sys", "sqlx", "postgres", "redb", "fjall"];
@@ -62,9 +65,9 @@ fn forbidden(name: &str, package: &Package, arrow: &Arrow) -> Option<&'static st
         ("commute", _) if arrow.for_tests || arrow.optional => None,
         ("commute", _) => Some("the engine takes a backend only as an optional feature"),
         (_, "backends") if to == "commute-core" => None,
-        (_, "backends") if arrow.for_tests && ["commute-conformance", "commute-macros"].contains(&to) => None,
+        (_, "backends") if arrow.for_tests && FOR_TESTS.contains(&to) => None,
         (_, "backends") => Some(
-            "a backend depends on commute-core, on commute-conformance and commute-macros for its tests, and on nothing else here",
+            "a backend depends on commute-core, on commute-conformance, commute-macros and servers for its tests, and on nothing else here",
         ),
         _ => None,
     }
@@ -188,6 +191,7 @@ mod tests {
             ("commute-conformance", "crates", "commute", json!(null), "commute-core only"),
             ("commute-embedded", "backends", "commute-sqlite", json!(null), "and on nothing else"),
             ("commute-embedded", "backends", "commute-conformance", json!(null), "and on nothing else"),
+            ("commute-embedded", "backends", "servers", json!(null), "and on nothing else"),
             ("commute", "crates", "commute-embedded", json!(null), "optional feature"),
         ];
         for (from, room, to, kind, why) in cases {
@@ -201,6 +205,7 @@ mod tests {
         assert!(
             workspace("commute-embedded", "backends", "commute-conformance", &json!("dev"), false, false).is_empty()
         );
+        assert!(workspace("commute-embedded", "backends", "servers", &json!("dev"), false, false).is_empty());
         assert!(workspace("commute-macros", "crates", "commute-core", &json!("dev"), false, false).is_empty());
         assert!(workspace("commute", "crates", "commute-embedded", &json!(null), true, false).is_empty());
         assert!(workspace("shop", "examples", "commute-sqlite", &json!(null), false, false).is_empty());

@@ -61,7 +61,10 @@ fn paths(map: &str) -> Vec<&str> {
 fn is_path(word: &str) -> bool {
     let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
     plain
-        && (word.contains('/') || word.ends_with(".rs") || word.ends_with(".md") || ["bench", "xtask"].contains(&word))
+        && (word.contains('/')
+            || word.ends_with(".rs")
+            || word.ends_with(".md")
+            || ["bench", "servers", "xtask"].contains(&word))
 }
 
 #[cfg(test)]

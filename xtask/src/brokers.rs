@@ -1,0 +1,179 @@
+//! Real broker servers: brought up and taken down by hand, or around the tests that need them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use servers::{Kind, Options, Server, docker};
+
+use crate::run;
+
+/// What to do with which servers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Starts servers that go on running, and prints their URLs.
+    Up {
+        /// rabbitmq, kafka or kafka3; without a name, rabbitmq and kafka.
+        names: Vec<Kind>,
+    },
+    /// Stops servers and removes their data.
+    Down {
+        /// Without a name, every server.
+        names: Vec<Kind>,
+    },
+    /// Says which servers are up, down, or not installed; fails if one that is named is not up.
+    Status {
+        /// Without a name, every server.
+        names: Vec<Kind>,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// When something asked for could not be had, after everything else was done.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut failed = Vec::new();
+    match &args.action {
+        Action::Up { names } => {
+            for kind in or(names, &[Kind::Rabbitmq, Kind::Kafka]) {
+                match up(kind) {
+                    Ok(up) => println!("{:<9} {}", kind.name(), up.url),
+                    Err(cause) => failed.push(format!("{}: {cause:#}", kind.name())),
+                }
+            }
+        }
+        Action::Down { names } => {
+            for kind in or(names, &Kind::ALL) {
+                if let Err(cause) = down(kind) {
+                    failed.push(format!("{}: {cause:#}", kind.name()));
+                }
+            }
+        }
+        Action::Status { names } => {
+            for kind in or(names, &Kind::ALL) {
+                let url = found(kind)?;
+                match &url {
+                    Some(url) => println!("{:<9} up             {url}", kind.name()),
+                    None if servers::is_installed(kind) => println!("{:<9} down", kind.name()),
+                    None => println!("{:<9} not installed", kind.name()),
+                }
+                if url.is_none() && names.contains(&kind) {
+                    failed.push(format!("{0} is not up: `cargo xtask brokers up {0}` starts it", kind.name()));
+                }
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+/// Runs the suites of the backends that need a server, with the servers that are up or that it brings up meanwhile.
+/// Says which could not be run, and why.
+///
+/// # Errors
+/// When a suite fails.
+pub(crate) fn test() -> Result<Vec<String>> {
+    let suites = [
+        (Kind::Rabbitmq, "commute-rabbitmq", "COMMUTE_TEST_RABBITMQ"),
+        (Kind::Kafka, "commute-kafka", "COMMUTE_TEST_KAFKA"),
+    ];
+    let mut failed = Vec::new();
+    let mut left_out = Vec::new();
+    // First of all: suites that fail because of what starts their servers would say nothing about a backend.
+    match Kind::ALL.into_iter().try_for_each(servers::install) {
+        Ok(()) => run::shown(run::cargo(&["test", "-p", "servers", "--features", "server-tests"]))?,
+        Err(cause) => left_out.push(format!("servers: {cause:#}")),
+    }
+    for (kind, package, variable) in suites {
+        if !run::root().join("backends").join(package).join("Cargo.toml").exists() {
+            println!("{package}: no such backend here");
+            continue;
+        }
+        let server = match up(kind) {
+            Ok(server) => server,
+            Err(cause) => {
+                left_out.push(format!("{package} with a server: {cause:#}"));
+                continue;
+            }
+        };
+        let mut suite = run::cargo(&["test", "-p", package, "--features", "server-tests", "--no-fail-fast"]);
+        suite.env(variable, &server.url);
+        let tested = run::shown(suite);
+        if server.is_ours {
+            down(kind)?;
+        }
+        if let Err(cause) = tested {
+            failed.push(format!("{cause:#}"));
+        }
+    }
+    if !failed.is_empty() {
+        failed.extend(left_out.iter().map(|suite| format!("NOT run: {suite}")));
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(left_out)
+}
+
+struct Up {
+    url: String,
+    /// Whether it was not there before.
+    is_ours: bool,
+}
+
+/// Leaves a server alone that serves, and starts one otherwise.
+fn up(kind: Kind) -> Result<Up> {
+    if let Some(url) = found(kind)? {
+        return Ok(Up { url, is_ours: false });
+    }
+    if docker::has(kind) && docker::answers() {
+        docker::up(kind)?;
+        return Ok(Up { url: docker::url(kind), is_ours: true });
+    }
+    servers::install(kind)?;
+    // What is left of one that ended, or of one that runs and does not answer.
+    down(kind)?;
+    let usual = kind.usual_port();
+    let port = if servers::is_free(usual) { usual } else { 0 };
+    let server = Server::start(kind, Options { dir: Some(dir(kind)), port, ..Options::default() })?;
+    let url = server.url().to_owned();
+    server.detach()?;
+    Ok(Up { url, is_ours: true })
+}
+
+/// Stops a server, if there is one, and removes its data.
+fn down(kind: Kind) -> Result<()> {
+    if let Some(mut server) = Server::find(&dir(kind))? {
+        server.stop();
+    } else if docker::has(kind) && docker::answers() && docker::is_up(kind) {
+        docker::down(kind)?;
+    }
+    if dir(kind).exists() {
+        fs::remove_dir_all(dir(kind)).with_context(|| format!("cannot remove {}", dir(kind).display()))?;
+    }
+    Ok(())
+}
+
+/// The URL of a server that serves.
+fn found(kind: Kind) -> Result<Option<String>> {
+    if let Some(server) = Server::find(&dir(kind))? {
+        return Ok(server.is_ready().then(|| server.url().to_owned()));
+    }
+    let in_docker = docker::has(kind) && docker::answers() && docker::is_up(kind);
+    Ok(in_docker.then(|| docker::url(kind)))
+}
+
+fn dir(kind: Kind) -> PathBuf {
+    servers::cache().join(kind.name())
+}
+
+fn or(names: &[Kind], otherwise: &[Kind]) -> Vec<Kind> {
+    if names.is_empty() { otherwise.to_vec() } else { names.to_vec() }
+}
