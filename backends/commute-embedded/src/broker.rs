@@ -64,6 +64,7 @@ impl Embedded {
             group_order: GroupOrder::Key,
             shared: false,
             atomic_settle: true,
+            confirmed_acks: true,
             durable_retry: true,
             durable_parking: true,
             delayed_publish: true,

@@ -14,12 +14,14 @@
 //! |---|---|
 //! | [`broker`] | publishing, delivering, settling, parking, restarts |
 //! | [`store`] | one effect per event, and the outbox |
+//! | [`proxy`] | not a suite: a network that can be cut, to put between a client and a server |
 //! | [`fault`] | not a suite: a broker that misbehaves within the contract, to test what stands on one |
 
 pub mod broker;
 pub mod fault;
 mod fixture;
 mod need;
+pub mod proxy;
 pub mod store;
 mod trial;
 

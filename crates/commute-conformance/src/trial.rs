@@ -25,6 +25,10 @@ use crate::fixture::{Ending, Fixture};
 /// short a time lets a fault pass; it never fails a broker that has none.
 const QUIET: Duration = Duration::from_millis(25);
 
+/// How long an acknowledgement may be under way, where settling does not wait until it is durable. What was acknowledged
+/// longer ago than this before a kill must not come back.
+const UNDER_WAY: Duration = Duration::from_millis(300);
+
 /// The number of an event that says: everything before this was delivered.
 const LAST: u64 = u64::MAX;
 
@@ -35,12 +39,14 @@ pub struct Trial {
     /// Nothing only while the next one is opened.
     broker: Option<SharedBroker>,
     seed: u64,
+    /// A server keeps what an earlier run with the same seed has left.
+    run: u32,
     topics: AtomicU64,
 }
 
 impl Trial {
     pub(crate) fn new(case: &'static str, fixture: Arc<dyn Fixture>, broker: SharedBroker, seed: u64) -> Self {
-        Trial { case, fixture, broker: Some(broker), seed, topics: AtomicU64::new(0) }
+        Trial { case, fixture, broker: Some(broker), seed, run: fastrand::u32(..), topics: AtomicU64::new(0) }
     }
 
     pub(crate) fn broker(&self) -> &SharedBroker {
@@ -58,7 +64,7 @@ impl Trial {
     /// A topic that no other case uses.
     pub(crate) fn topic(&self, name: &str) -> Topic {
         let n = self.topics.fetch_add(1, Atomic::Relaxed);
-        let name = format!("conformance.{:x}.{name}.{n}", self.seed);
+        let name = format!("conformance.{:x}.{:x}.{name}.{n}", self.seed, self.run);
         Topic::new(name).expect("a valid topic name")
     }
 
@@ -108,6 +114,9 @@ impl Trial {
 
     /// Ends the connection and opens the data again.
     pub(crate) async fn restart(&mut self, ending: Ending) {
+        if ending == Ending::Kill && !self.broker().capabilities().confirmed_acks {
+            self.pass(UNDER_WAY).await;
+        }
         let previous = self.broker.take().expect("it is open");
         let reopened = self.fixture.reconnect(previous, ending);
         self.broker = Some(self.within("a broker on the same data", reopened).await);

@@ -60,6 +60,9 @@ pub struct Capabilities {
     pub shared: bool,
     /// Settling and publishing are one atomic step.
     pub atomic_settle: bool,
+    /// An acknowledgement is durable when settling returns. Otherwise it is on its way: it can be lost with the connection,
+    /// and the event is delivered again, which a running instance notices.
+    pub confirmed_acks: bool,
     /// Attempts and back-off survive a restart.
     pub durable_retry: bool,
     /// Parked events survive a restart.

@@ -266,7 +266,7 @@ fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).or_else(|| {
         let seconds: f64 = text.parse().ok()?;
         // Seconds as a float are what most languages have at hand; microseconds are what they can be trusted to.
-        seconds.is_finite().then(|| Timestamp((seconds * 1e6) as i64))
+        seconds.is_finite().then_some(Timestamp((seconds * 1e6) as i64))
     })
 }
 

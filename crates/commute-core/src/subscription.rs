@@ -74,7 +74,8 @@ pub trait Receiver: Send {
 
 /// The end that ends deliveries. Only the engine's `settle` room owns one.
 pub trait Settler: Send + Sync + 'static {
-    /// Makes settlements durable, in order; each is all or nothing. The order of effects of two calls is the order in
+    /// Makes settlements durable, in order; each is all or nothing. Whether that is so for acknowledgements when this
+    /// returns, or a moment later, says `Capabilities::confirmed_acks`. The order of effects of two calls is the order in
     /// which their futures were first polled. Settling a tag of an older incarnation does nothing.
     ///
     /// # Errors

@@ -122,6 +122,7 @@ impl Model {
             group_order: GroupOrder::Key,
             shared: false,
             atomic_settle: true,
+            confirmed_acks: true,
             durable_retry: true,
             durable_parking: true,
             delayed_publish: true,

@@ -1,0 +1,539 @@
+//! Attending: one task per subscription that consumes on the connection of now, and begins again on the next.
+//!
+//! ```text
+//! own the queue aside ─► read its notes ─► what was unclaimed ─► the queue itself, until the connection is lost
+//!   (or stand by)          (or go on)
+//! ```
+//!
+//! Who consumes the queue aside, which only one can, is the active instance.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use commute_core::{Clock, Code, Error, Mapping, Result, SystemClock};
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::aside::{Note, Seen, Written};
+use crate::error;
+use crate::link::{Link, Session};
+use crate::publisher::Publisher;
+use crate::state::{Arrival, Channels, State};
+use crate::topology::{Names, Topology};
+use crate::wire::{self, short};
+
+/// An opening that is not the active one for so long is answered all the same; it goes on to stand by.
+const STAND_BY: Duration = Duration::from_secs(1);
+
+/// While deliveries stream in, the depth is asked again, so often at most; then it is counted too high.
+const ASKED_AGAIN: usize = 100;
+
+/// When nothing has arrived for so long, the queue has delivered what came back.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// One subscription, as its rooms share it.
+pub(crate) struct Shared {
+    pub(crate) names: Names,
+    mapping: Option<Arc<Mapping>>,
+    prefetch: u16,
+    /// The name of this opening.
+    me: String,
+    state: Mutex<State>,
+    /// Something can be received, or never will be.
+    pub(crate) arrived: Notify,
+    /// Something in what is ours has changed.
+    pub(crate) changed: Notify,
+    /// The receiver is gone, or the broker is closed.
+    pub(crate) stop: CancellationToken,
+    link: Arc<Link>,
+    topology: Arc<Topology>,
+    depth: mpsc::Sender<oneshot::Sender<Result<u64>>>,
+}
+
+/// What only the task needs.
+pub(crate) struct Attendant {
+    pub(crate) shared: Arc<Shared>,
+    publisher: Publisher,
+    depth: mpsc::Receiver<oneshot::Sender<Result<u64>>>,
+    /// It has been the active instance before.
+    was_active: bool,
+    /// After so long the server cannot hold on to a connection of ours that was lost.
+    give_up: Duration,
+    /// Whoever opened the subscription waits for the first answer.
+    opened: Option<oneshot::Sender<Result<()>>>,
+}
+
+/// Why attending to a connection ended.
+enum End {
+    /// Nobody wants more.
+    Stopped,
+    /// It goes on with the next channel or connection.
+    Lost(String),
+    /// It will not get better.
+    Failed(Error),
+}
+
+type Ended<T = ()> = std::result::Result<T, End>;
+
+impl Shared {
+    #[allow(clippy::too_many_arguments, reason = "called once, from the place where all of these are made")]
+    pub(crate) fn open(
+        names: Names,
+        mapping: Option<Arc<Mapping>>,
+        credit: usize,
+        (prefetch, give_up): (u16, Duration),
+        link: &Arc<Link>,
+        topology: &Arc<Topology>,
+        publisher: Publisher,
+    ) -> (Attendant, oneshot::Receiver<Result<()>>) {
+        let (depth, asked) = mpsc::channel(16);
+        let (opened, answer) = oneshot::channel();
+        let shared = Shared {
+            names,
+            mapping,
+            prefetch: prefetch.min(u16::try_from(credit).unwrap_or(u16::MAX)).max(1),
+            me: uuid::Uuid::now_v7().to_string(),
+            state: Mutex::new(State::new(fastrand::u32(..), credit)),
+            arrived: Notify::new(),
+            changed: Notify::new(),
+            stop: CancellationToken::new(),
+            link: link.clone(),
+            topology: topology.clone(),
+            depth,
+        };
+        let attendant = Attendant {
+            shared: Arc::new(shared),
+            publisher,
+            depth: asked,
+            was_active: false,
+            give_up,
+            opened: Some(opened),
+        };
+        (attendant, answer)
+    }
+
+    /// The state. Every critical section leaves it whole at each step that could panic.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many events are stored and not received.
+    pub(crate) async fn backlog(&self) -> Result<u64> {
+        let (reply, replied) = oneshot::channel();
+        self.depth.send(reply).await.map_err(|_| error::closed())?;
+        replied.await.unwrap_or_else(|_| Err(away()))
+    }
+
+    fn tell(&self) {
+        self.arrived.notify_waiters();
+        self.changed.notify_one();
+    }
+}
+
+fn away() -> Error {
+    Error::new(Code::BrokerUnavailable, "the subscription has no connection now; it is being made again")
+}
+
+impl From<lapin::Error> for End {
+    fn from(cause: lapin::Error) -> Self {
+        End::Lost(cause.to_string())
+    }
+}
+
+impl Attendant {
+    /// Attends until it is told to stop, or fails for good.
+    pub(crate) async fn run(mut self) {
+        let shared = self.shared.clone();
+        loop {
+            let session = tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => break,
+                session = shared.link.session() => session,
+                // Without a connection nobody can say.
+                Some(ask) = self.depth.recv() => {
+                    let _ = ask.send(Err(away()));
+                    continue;
+                }
+            };
+            let Some(session) = session else { break };
+            let ended = self.attend(&session).await;
+            shared.state().disconnected();
+            match ended {
+                Ok(()) | Err(End::Stopped) => break,
+                Err(End::Lost(cause)) => {
+                    tracing::debug!(queue = shared.names.queue, cause, "consuming begins anew");
+                    // A channel that fails at once must not spin.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(End::Failed(error)) => {
+                    if let Some(opened) = self.opened.take() {
+                        let _ = opened.send(Err(error));
+                    } else {
+                        shared.state().failure = Some(Arc::new(error));
+                    }
+                    break;
+                }
+            }
+        }
+        shared.state().closed = true;
+        shared.tell();
+    }
+
+    async fn attend(&mut self, session: &Session) -> Ended {
+        let shared = self.shared.clone();
+        self.declare(session).await?;
+        let (aside, mut notes, first) = self.own(session).await?;
+        let queue = session.channel().await?;
+        queue.basic_qos(shared.prefetch, BasicQosOptions::default()).await?;
+        self.recall(session, &aside, &mut notes, first).await?;
+        shared.state().channels = Some(Channels { queue: queue.clone(), aside: aside.clone() });
+        shared.tell();
+        if let Some(opened) = self.opened.take() {
+            let _ = opened.send(Ok(()));
+        }
+        let ended = async {
+            self.unclaimed(session, &queue, &aside, &mut notes).await?;
+            let name = shared.names.queue.clone();
+            let mut consumer = consume(&queue, &name).await?;
+            self.serve(session, &mut consumer, &queue, &aside, &mut notes, None).await
+        };
+        let ended = ended.await;
+        if let Err(End::Stopped) = &ended {
+            // The queue first: what it takes back must be there before another instance is the active one.
+            for channel in [&queue, &aside] {
+                if channel.close(200, "closed".into()).await.is_err() {
+                    break;
+                }
+            }
+        }
+        ended
+    }
+
+    async fn declare(&mut self, session: &Session) -> Ended {
+        let declared = tokio::select! {
+            biased;
+            () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
+            declared = self.shared.topology.subscription(session, &self.shared.names) => declared,
+        };
+        declared.map_err(|error| match error.code() {
+            Code::BrokerUnavailable => End::Lost(error.to_string()),
+            _ => End::Failed(error),
+        })
+    }
+
+    /// Becomes the active instance, or stands by until it is: only the active one gets anything from the queue aside, and a
+    /// knock makes sure that there is something to get. Answers what came first.
+    async fn own(&mut self, session: &Session) -> Ended<(Channel, Consumer, Delivery)> {
+        let shared = self.shared.clone();
+        let channel = session.channel().await?;
+        channel.basic_qos(0, BasicQosOptions::default()).await?;
+        let mut notes = match consume(&channel, &shared.names.aside).await {
+            Err(cause) if error::soft(&cause) == Some(AMQPSoftError::ACCESSREFUSED) => {
+                let what = format!("queue {:?} cannot be consumed", shared.names.aside);
+                return Err(End::Failed(error::from(&what, &cause)));
+            }
+            consumer => consumer?,
+        };
+        let knock = Written::new(Note::Knock, None).message(&shared.names.aside, SystemClock.now());
+        let publisher = self.publisher.clone();
+        let knocking = async { publisher.publish(vec![knock.map_err(End::Failed)?], None).await.map_err(End::Failed) };
+        tokio::pin!(knocking);
+        let mut knocked = false;
+        let began = tokio::time::Instant::now();
+        let mut patience = STAND_BY;
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return Err(End::Stopped),
+                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
+                first = notes.next() => {
+                    let first = arrived(first)?;
+                    return Ok((channel, notes, first));
+                }
+                done = &mut knocking, if !knocked => {
+                    done?;
+                    knocked = true;
+                }
+                Some(ask) = self.depth.recv() => {
+                    let depth = shared.topology.depth(session, &shared.names.queue).await;
+                    let _ = ask.send(depth.map(|depth| depth + shared.state().ready()));
+                }
+                () = tokio::time::sleep_until(began + patience), if self.opened.is_some() || self.was_active => {
+                    if let Some(opened) = self.opened.take() {
+                        tracing::info!(queue = shared.names.queue, "another instance is active; this one stands by");
+                        let _ = opened.send(Ok(()));
+                    }
+                    // By then the server has given up a connection of ours that it did not know to be lost.
+                    patience = self.give_up;
+                    if self.was_active && began.elapsed() >= self.give_up {
+                        self.was_active = false;
+                        shared.state().begin_anew();
+                        shared.tell();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads every note, and finds out whether another instance has been active meanwhile.
+    async fn recall(&mut self, session: &Session, channel: &Channel, notes: &mut Consumer, first: Delivery) -> Ended {
+        let shared = self.shared.clone();
+        let marker = Written::new(Note::Owner { name: shared.me.clone() }, None);
+        let message = marker.message(&shared.names.aside, SystemClock.now()).map_err(End::Failed)?;
+        let publisher = self.publisher.clone();
+        let publishing = async { publisher.publish(vec![message], None).await.map_err(End::Failed) };
+        tokio::pin!(publishing);
+        let (mut published, mut found) = (false, vec![self.noted(first)?]);
+        while found.last().is_none_or(|(written, _)| written.id != marker.id) {
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return Err(End::Stopped),
+                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
+                done = &mut publishing, if !published => {
+                    done?;
+                    published = true;
+                }
+                delivery = notes.next() => found.push(self.noted(arrived(delivery)?)?),
+            }
+        }
+        for tag in self.in_force(found) {
+            channel.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+        if !published {
+            publishing.await?;
+        }
+        Ok(())
+    }
+
+    fn noted(&self, delivery: Delivery) -> Ended<(Written, u64)> {
+        let Delivery { delivery_tag, properties, data, .. } = delivery;
+        let written = Written::read(&properties, &Bytes::from(data)).ok_or_else(|| {
+            let what = format!("queue {:?} holds a message that is no note of commute", self.shared.names.aside);
+            End::Failed(Error::new(Code::TopologyDiffers, what))
+        })?;
+        Ok((written, delivery_tag))
+    }
+
+    /// What the notes say is in force. Answers the tags of those that say nothing.
+    fn in_force(&mut self, found: Vec<(Written, u64)>) -> Vec<u64> {
+        let owners = found.iter().filter_map(|(written, _)| match &written.note {
+            Note::Owner { name } => Some(name),
+            _ => None,
+        });
+        // The last one is the marker of just now.
+        let me = &self.shared.me;
+        let mut names: Vec<_> = owners.collect();
+        names.pop();
+        let goes_on = self.was_active && names.last().is_some_and(|last| *last == me);
+        let mut state = self.shared.state();
+        let mut over = Vec::new();
+        if goes_on {
+            for (written, tag) in found {
+                match (state.aside.seen(&written.id, tag), &written.note) {
+                    (Seen::Over(tag), _) => over.push(tag),
+                    (Seen::Kept, Note::Owner { .. } | Note::Knock) => over.extend(state.aside.noted(written)),
+                    (Seen::Kept, _) => {}
+                }
+            }
+            return over;
+        }
+        if self.was_active {
+            state.begin_anew();
+        }
+        for (written, tag) in found {
+            over.extend(state.aside.apply(written, Some(tag)));
+        }
+        state.recalled();
+        self.was_active = true;
+        over
+    }
+
+    /// Delivers what came while the topic had no group, before anything else. One group at a time does.
+    async fn unclaimed(&mut self, session: &Session, queue: &Channel, aside: &Channel, notes: &mut Consumer) -> Ended {
+        let shared = self.shared.clone();
+        let Some(name) = &shared.names.unclaimed else { return Ok(()) };
+        loop {
+            let depth = shared.topology.depth(session, name).await;
+            match depth {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(End::Lost(error.to_string())),
+            }
+            let mut consumer = consume(queue, name).await?;
+            let tag = consumer.tag();
+            self.serve(session, &mut consumer, queue, aside, notes, Some(name)).await?;
+            queue.basic_cancel(tag, BasicCancelOptions::default()).await?;
+            // What was on its way when it was cancelled.
+            while let Some(delivery) = consumer.next().await {
+                self.keep(arrived(Some(delivery))?, queue).await?;
+            }
+        }
+    }
+
+    /// Takes deliveries until the connection is lost, or a queue that will not be filled any more is empty.
+    async fn serve(
+        &mut self,
+        session: &Session,
+        consumer: &mut Consumer,
+        queue: &Channel,
+        aside: &Channel,
+        notes: &mut Consumer,
+        until_empty: Option<&str>,
+    ) -> Ended {
+        let shared = self.shared.clone();
+        let (mut quiet, mut swept) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return Err(End::Stopped),
+                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
+                delivery = consumer.next() => {
+                    let delivery = arrived(delivery)?;
+                    if until_empty.is_none() && !swept && !delivery.redelivered {
+                        // What comes back comes first, so everything that was deferred is here again.
+                        swept = true;
+                        self.sweep(aside).await?;
+                    }
+                    self.keep(delivery, queue).await?;
+                }
+                delivery = notes.next() => note(&shared, arrived(delivery)?, aside).await?,
+                Some(ask) = self.depth.recv() => {
+                    let depth = self.depth(consumer, queue).await;
+                    let _ = ask.send(depth);
+                }
+                () = tokio::time::sleep(QUIET.min(shared.pace(until_empty.is_some()))), if !quiet || until_empty.is_some() => {
+                    if let Some(name) = until_empty
+                        && matches!(shared.topology.depth(session, name).await, Ok(0))
+                    {
+                        return Ok(());
+                    }
+                    if until_empty.is_none() {
+                        quiet = true;
+                        shared.state().bring_back(None);
+                        shared.arrived.notify_waiters();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one message in.
+    async fn keep(&mut self, delivery: Delivery, queue: &Channel) -> Ended {
+        let Delivery { delivery_tag, routing_key, properties, data, .. } = delivery;
+        let mapping = self.shared.mapping.as_deref();
+        let (read, sent) = wire::read(&properties, routing_key.as_str(), Bytes::from(data), mapping);
+        let published = sent.unwrap_or_else(|| SystemClock.now());
+        let over = {
+            let mut state = self.shared.state();
+            match state.arrive(delivery_tag, read, published) {
+                Arrival::Kept => None,
+                Arrival::Over => Some(state.acknowledge(&[delivery_tag])),
+            }
+        };
+        match over {
+            None => self.shared.arrived.notify_waiters(),
+            Some((all, single)) => {
+                let multiple = all.is_some();
+                for tag in all.into_iter().chain(single) {
+                    queue.basic_ack(tag, BasicAckOptions { multiple }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self, aside: &Channel) -> Ended {
+        let over = {
+            let mut state = self.shared.state();
+            let mut swept = std::mem::take(&mut state.aside);
+            let over = swept.sweep(|event| state.holds(event));
+            state.aside = swept;
+            over
+        };
+        for tag in over {
+            aside.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// How much is stored and not received. What was delivered before the server answered is taken in first, so that nothing
+    /// is counted nowhere.
+    async fn depth(&mut self, consumer: &mut Consumer, queue: &Channel) -> Result<u64> {
+        let names = self.shared.names.clone();
+        let mut depth = 0;
+        for _ in 0..ASKED_AGAIN {
+            depth = u64::from(passive_depth(queue, &names.queue).await?);
+            if let Some(unclaimed) = &names.unclaimed {
+                depth += u64::from(passive_depth(queue, unclaimed).await?);
+            }
+            let mut arriving = false;
+            while let Some(delivery) = consumer.next().now_or_never() {
+                let kept = match arrived(delivery) {
+                    Ok(delivery) => self.keep(delivery, queue).await,
+                    Err(end) => Err(end),
+                };
+                kept.map_err(|_| away())?;
+                arriving = true;
+            }
+            // What arrives behind the answer was counted in it.
+            if !arriving {
+                break;
+            }
+        }
+        Ok(depth + self.shared.state().ready())
+    }
+}
+
+impl Shared {
+    /// How often an unclaimed queue is asked whether it is empty.
+    fn pace(&self, unclaimed: bool) -> Duration {
+        if unclaimed { Duration::from_millis(5) } else { QUIET }
+    }
+}
+
+/// On the consumer's own channel, so that the answer comes behind what was delivered before it.
+async fn passive_depth(channel: &Channel, queue: &str) -> Result<u32> {
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    let found = channel.queue_declare(short(queue), options, FieldTable::default()).await;
+    found
+        .map(|queue| queue.message_count())
+        .map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))
+}
+
+/// A note came back.
+async fn note(shared: &Shared, delivery: Delivery, aside: &Channel) -> Ended {
+    let Delivery { delivery_tag, properties, data, .. } = delivery;
+    let over = match Written::read(&properties, &Bytes::from(data)) {
+        // Somebody stands by now.
+        Some(Written { note: Note::Knock, .. }) => Some(delivery_tag),
+        Some(written) => match shared.state().aside.seen(&written.id, delivery_tag) {
+            Seen::Over(tag) => Some(tag),
+            Seen::Kept => None,
+        },
+        None => None,
+    };
+    if let Some(tag) = over {
+        aside.basic_ack(tag, BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+async fn consume(channel: &Channel, queue: &str) -> lapin::Result<Consumer> {
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(short(queue), "".into(), options, FieldTable::default()).await
+}
+
+fn arrived(delivery: Option<lapin::Result<Delivery>>) -> Ended<Delivery> {
+    match delivery {
+        Some(Ok(delivery)) => Ok(delivery),
+        Some(Err(cause)) => Err(cause.into()),
+        None => Err(End::Lost("the server cancelled the consumer".to_owned())),
+    }
+}

@@ -1,0 +1,3 @@
+//! What only RabbitMQ has: topology of others, foreign messages, refusals.
+
+mod server;
