@@ -320,14 +320,14 @@ impl Aside {
 
     /// Numbers everything anew, in the order of sending: positions of different openings say nothing about each other. Answers
     /// the position behind the last.
-    pub(crate) fn renumber(&mut self) -> u64 {
+    pub(crate) fn renumber(&mut self, space: u64) -> u64 {
         let parked = self.parked.values_mut();
         let mut all: Vec<_> = parked.chain(self.unparked.values_mut().map(|(parked, _)| parked)).collect();
         all.sort_by_key(|parked| (parked.published, parked.position));
         let mut next = 0;
         for parked in all {
             parked.position = next;
-            next += 1;
+            next += space;
         }
         next
     }

@@ -17,6 +17,9 @@ use crate::aside::Aside;
 /// come within this many, and so does what was acknowledged on a connection that was lost before the server heard of it.
 const RECENT: usize = 65_536;
 
+/// Positions are so far apart that what comes back finds room between what has arrived.
+const SPACE: u64 = 1 << 20;
+
 /// Where a delivery stands on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -70,7 +73,7 @@ pub(crate) struct State {
     outstanding: BTreeSet<u64>,
     recent: Recent,
     /// What was in flight again when the last process stopped; it is delivered in its place.
-    returning: BTreeSet<u64>,
+    returning: BTreeSet<(Timestamp, u64)>,
     /// The queue has delivered what came back.
     caught_up: bool,
     pub(crate) changes: VecDeque<Change>,
@@ -113,11 +116,11 @@ impl State {
 
     /// The notes were read: what they say is in force.
     pub(crate) fn recalled(&mut self) {
-        self.next = self.aside.renumber();
+        self.next = self.aside.renumber(SPACE);
         self.changes.push_back(Change::Assigned(self.incarnation));
         let back: Vec<_> = self.aside.unparked().cloned().collect();
         for parked in back {
-            self.returning.insert(parked.position);
+            self.returning.insert((parked.published, parked.position));
             let deferred = self.aside.deferral(&parked.envelope.id);
             self.by_event.insert(parked.envelope.id.clone(), parked.position);
             self.entries.insert(
@@ -142,30 +145,34 @@ impl State {
     /// order for events of one publisher; publishers that sent at the same time have no order between them.
     pub(crate) fn bring_back(&mut self, arriving: Option<Timestamp>) {
         self.caught_up |= arriving.is_none();
-        while let Some(old) = self.returning.first().copied() {
-            let sent = self.entries.get(&old).map(|entry| entry.published);
-            if arriving.is_some_and(|arriving| sent.is_some_and(|sent| arriving < sent)) {
+        while let Some((sent, old)) = self.returning.first().copied() {
+            if arriving.is_some_and(|arriving| arriving < sent) {
                 return;
             }
-            self.returning.remove(&old);
+            self.returning.remove(&(sent, old));
             let Some(entry) = self.entries.remove(&old) else { continue };
-            // Behind what has arrived: positions are the order of delivery.
-            let position = self.place_behind(old);
+            let position = self.place_of(sent);
             self.by_event.insert(entry.envelope.id.clone(), position);
             self.entries.insert(position, entry);
             self.ready.insert(position);
         }
     }
 
-    /// The position that an event keeps when nothing behind it has arrived, else the next one.
-    fn place_behind(&mut self, old: u64) -> u64 {
-        if self.entries.range(old..).next().is_none() && old >= self.next {
-            self.next = old + 1;
-            return old;
+    /// A free position behind everything that was sent earlier.
+    fn place_of(&self, sent: Timestamp) -> u64 {
+        let earlier = self.entries.iter().rev().find(|(_, entry)| entry.published <= sent);
+        let below = earlier.map_or(0, |(position, _)| position + 1);
+        let above = self.entries.range(below..).next().map_or(self.next, |(position, _)| *position);
+        let mut position = below + (above.saturating_sub(below)) / 2;
+        while self.entries.contains_key(&position) || self.aside.parked_at(position).is_some() {
+            position += 1;
         }
-        let position = self.next;
-        self.next += 1;
         position
+    }
+
+    fn next_position(&mut self) -> u64 {
+        self.next += SPACE;
+        self.next - SPACE
     }
 
     /// A message arrived with a tag of the connection of now.
@@ -186,8 +193,7 @@ impl State {
             return Arrival::Over;
         }
         self.bring_back(Some(published));
-        let position = self.next;
-        self.next += 1;
+        let position = self.next_position();
         let deferred = self.aside.deferral(&read.envelope.id);
         self.by_event.insert(read.envelope.id.clone(), position);
         self.ready.insert(position);
@@ -210,12 +216,15 @@ impl State {
         let mut taken = Vec::with_capacity(room.min(self.ready.len()));
         while taken.len() < room {
             let Some(position) = self.ready.first().copied() else { break };
+            let Some(entry) = self.entries.get_mut(&position) else {
+                self.ready.remove(&position);
+                continue;
+            };
             // Something that stood before it has not come back yet.
-            if self.returning.first().is_some_and(|first| *first < position) {
+            if self.returning.first().is_some_and(|(sent, _)| *sent < entry.published) {
                 break;
             }
             self.ready.remove(&position);
-            let Some(entry) = self.entries.get_mut(&position) else { continue };
             entry.in_flight = true;
             self.in_flight += 1;
             taken.push(entry.delivery(DeliveryTag { position, incarnation: self.incarnation }));
@@ -273,9 +282,14 @@ impl State {
             self.in_flight -= 1;
             match entry.place {
                 // What stands before it in the queue may not have come back yet.
-                Place::Aside if !self.caught_up => self.returning.insert(position),
-                _ => self.ready.insert(position),
-            };
+                Place::Aside => {
+                    self.returning.insert((entry.published, position));
+                    if self.caught_up {
+                        self.bring_back(None);
+                    }
+                }
+                Place::Queue(_) => drop(self.ready.insert(position)),
+            }
         }
     }
 
