@@ -32,6 +32,10 @@ use crate::wire::{self, short};
 /// An opening that is not the active one for so long is answered all the same; it goes on to stand by.
 const STAND_BY: Duration = Duration::from_secs(1);
 
+/// A quorum queue takes in so many single acknowledgements at a time and keeps the others at the channel, where they would be
+/// lost if it were closed at once.
+const UNDER_WAY: Duration = Duration::from_millis(100);
+
 /// While deliveries stream in, the depth is asked again, so often at most; then it is counted too high.
 const ASKED_AGAIN: usize = 100;
 
@@ -206,6 +210,10 @@ impl Attendant {
         };
         let ended = ended.await;
         if let Err(End::Stopped) = &ended {
+            let singly = shared.state().singly;
+            if let Some(left) = singly.and_then(|at| UNDER_WAY.checked_sub(at.elapsed())) {
+                tokio::time::sleep(left).await;
+            }
             // The queue first: what it takes back must be there before another instance is the active one.
             for channel in [&queue, &aside] {
                 if channel.close(200, "closed".into()).await.is_err() {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use commute_core::foreign::Read;
 use lapin::Channel;
@@ -74,6 +75,8 @@ pub(crate) struct State {
     recent: Recent,
     /// What was in flight again when the last process stopped; it is delivered in its place.
     returning: BTreeSet<(Timestamp, u64)>,
+    /// When deliveries were acknowledged one by one last.
+    pub(crate) singly: Option<Instant>,
     /// The queue has delivered what came back.
     caught_up: bool,
     pub(crate) changes: VecDeque<Change>,
@@ -97,6 +100,7 @@ impl State {
             outstanding: BTreeSet::new(),
             recent: Recent::default(),
             returning: BTreeSet::new(),
+            singly: None,
             caught_up: false,
             changes: VecDeque::new(),
             absorbed: 0,
@@ -329,6 +333,9 @@ impl State {
             Some(first) => over.split_off(first),
             None => BTreeSet::new(),
         };
+        if !single.is_empty() {
+            self.singly = Some(Instant::now());
+        }
         (over.last().copied(), single.into_iter().collect())
     }
 }

@@ -26,7 +26,7 @@ use crate::fixture::{Ending, Fixture};
 const QUIET: Duration = Duration::from_millis(25);
 
 /// How long an acknowledgement may be under way, where settling does not wait until it is durable. What was acknowledged
-/// longer ago than this before a kill must not come back.
+/// longer ago than this before the end of a connection must not come back.
 const UNDER_WAY: Duration = Duration::from_millis(300);
 
 /// The number of an event that says: everything before this was delivered.
@@ -114,7 +114,7 @@ impl Trial {
 
     /// Ends the connection and opens the data again.
     pub(crate) async fn restart(&mut self, ending: Ending) {
-        if ending == Ending::Kill && !self.broker().capabilities().confirmed_acks {
+        if !self.broker().capabilities().confirmed_acks {
             self.pass(UNDER_WAY).await;
         }
         let previous = self.broker.take().expect("it is open");

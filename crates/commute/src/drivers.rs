@@ -6,12 +6,15 @@ use commute_core::{Address, Code, Driver, Error, Result, SharedBroker};
 const DRIVERS: &[Driver] = &[
     #[cfg(feature = "embedded")]
     commute_embedded::DRIVER,
+    #[cfg(feature = "rabbitmq")]
+    commute_rabbitmq::DRIVER,
 ];
 
 /// Schemes whose driver exists, and the feature that compiles it in.
-const FEATURES: &[(&str, &str)] = &[("embedded", "embedded"), ("memory", "embedded")];
+const FEATURES: &[(&str, &str)] =
+    &[("embedded", "embedded"), ("memory", "embedded"), ("amqp", "rabbitmq"), ("amqps", "rabbitmq-tls")];
 
-/// Connects to a broker by its URL: `embedded:DIRECTORY`, or `memory:` for tests.
+/// Connects to a broker by its URL: `embedded:DIRECTORY`, `memory:` for tests, `amqp://user:password@host/vhost`.
 ///
 /// # Errors
 /// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is; the driver's own otherwise.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Five services handle the orders of a shop: in parallel where the orders are independent, in order where they are not,
 /// every event once. Without arguments it makes 20,000 orders up.
@@ -42,6 +42,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
 
+    /// Begin the names of all topics with this, so that several shops can share a server.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// Run these services here and the others elsewhere, on the same broker. `feed` publishes the orders; `none` only
+    /// reads the databases.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_enum)]
+    pub(crate) service: Vec<Part>,
+
+    /// With --service: end when nothing has come for so many seconds, instead of when asked to.
+    #[arg(long, value_name = "SECONDS", requires = "service")]
+    pub(crate) quiet_for: Option<u64>,
+
     /// Simulated work of every handler, in milliseconds.
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     pub(crate) work: Duration,
@@ -53,6 +66,43 @@ pub(crate) struct Args {
     /// Do not print the delivery contract of every service at start.
     #[arg(long)]
     pub(crate) no_contract: bool,
+}
+
+/// A part of the shop that can run in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Publishes the orders.
+    Feed,
+    /// Registers customers.
+    Users,
+    /// Keeps the order book.
+    Orders,
+    /// Reserves stock.
+    Inventory,
+    /// Charges customers.
+    Payment,
+    /// Ships orders.
+    Shipping,
+    /// Nothing; the databases are read and reported.
+    None,
+}
+
+impl Args {
+    /// Whether all parts run in this process.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.service.is_empty()
+    }
+
+    /// Whether the service of this name runs in this process.
+    pub(crate) fn runs_named(&self, name: &str) -> bool {
+        let named = |part: &Part| part.to_possible_value().is_some_and(|value| value.get_name() == name);
+        self.is_whole() || self.service.iter().any(named)
+    }
+
+    /// Whether a part runs in this process.
+    pub(crate) fn runs(&self, part: Part) -> bool {
+        (self.is_whole() && part != Part::None) || self.service.contains(&part)
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

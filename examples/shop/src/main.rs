@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use shop::events::ORDERS;
 use shop::feed::{Fed, Feed};
 use shop::orders_csv::Orders;
 use shop::report::Report;
@@ -17,7 +18,7 @@ use shop::shop::Shop;
 use shop::trouble::Trouble;
 use shop::{generate, orders_csv, progress, summary};
 
-use crate::args::Args;
+use crate::args::{Args, Part};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -55,11 +56,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let url = args.broker.clone().unwrap_or_else(|| format!("embedded:{}", data.join("broker").display()));
     let setting = Setting {
         broker: commute::connect(&url).await?,
+        namespace: args.namespace.clone(),
         data,
         workers: usize::from(args.workers),
         trouble: Trouble { fail_rate: args.fail_rate, seed: args.seed, work: args.work },
     };
-    let shop = Shop::open(&setting).await?;
+    let shop = Shop::open(&setting, |name| args.runs_named(name)).await?;
     if !args.no_contract {
         for contract in shop.contracts() {
             eprintln!("{contract}\n");
@@ -68,11 +70,27 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let shown = progress::show(shop.watch());
     let fed = feed(&args, input, &setting).await;
-    let settled = shop.settled().await;
+    let settled = finished(&args, &shop).await;
     let took = began.elapsed();
     shown.finish();
     settled?;
     conclude(&args, shop, &setting, fed, took).await
+}
+
+/// Waits until everything is handled. Whoever runs a part of the shop does not know what the other parts will send: it goes on
+/// until it is asked to stop, or nothing has come for the time that was said.
+async fn finished(args: &Args, shop: &Shop) -> commute::Result<()> {
+    match args.quiet_for {
+        None if args.is_whole() => shop.settled().await,
+        None if args.runs(Part::None) => Ok(()),
+        None => tokio::select! {
+            asked = tokio::signal::ctrl_c() => asked.map_err(|cause| {
+                commute::Error::new(commute::Code::Io, "cannot listen for signals").caused_by(cause)
+            }),
+            failure = shop.failed() => Err(failure),
+        },
+        Some(seconds) => shop.quiet(Duration::from_secs(seconds)).await,
+    }
 }
 
 /// A directory that was named stays; one that was not is removed at the end.
@@ -94,7 +112,10 @@ fn data_directory(named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempf
 
 /// Publishes the input. What was read before a malformed row stays published.
 async fn feed(args: &Args, input: Option<Orders<File>>, setting: &Setting) -> (Fed, anyhow::Result<()>) {
-    let mut feed = Feed::new(setting.broker.clone());
+    if !args.runs(Part::Feed) {
+        return (Fed::default(), Ok(()));
+    }
+    let mut feed = Feed::new(setting.broker.clone(), setting.topic(ORDERS));
     let result = match input {
         Some(orders) => feed.publish_all(orders).await,
         None => feed.publish_all(generate::orders(args.orders, args.seed).map(Ok)).await,

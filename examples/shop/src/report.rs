@@ -105,18 +105,23 @@ fn kind_of(reason: &str) -> String {
     }
 }
 
-struct Table(Connection);
+/// The database of a service; nothing when the service runs elsewhere.
+struct Table(Option<Connection>);
 
 impl Table {
     fn open(data: &Path, service: &str) -> Result<Self> {
-        Connection::open_with_flags(database(data, service), OpenFlags::SQLITE_OPEN_READ_ONLY).map(Table)
+        let file = database(data, service);
+        let open = || Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        Ok(Table(file.exists().then(open).transpose()?))
     }
 
     fn pairs<T>(&self, sql: &str, value: impl Fn(&Row<'_>) -> Result<T>) -> Result<BTreeMap<String, T>> {
-        self.0.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, value(row)?)))?.collect()
+        let Some(connection) = &self.0 else { return Ok(BTreeMap::new()) };
+        connection.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, value(row)?)))?.collect()
     }
 
     fn count(&self, table: &str) -> Result<i64> {
-        self.0.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+        let Some(connection) = &self.0 else { return Ok(0) };
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use commute::{Contract, Running, Stats};
+use commute::{App, Contract, Running, Stats};
+use commute_sqlite::Sqlite;
 
 use crate::services::{Setting, inventory, orders, payment, shipping, users};
+
+type Service = fn(&Setting) -> commute::Result<(App, Sqlite)>;
 
 /// The running services.
 pub struct Shop {
@@ -19,23 +22,24 @@ pub struct Watch {
 }
 
 impl Shop {
-    /// Starts the five services.
+    /// Starts those of the five services whose names are wanted.
     ///
     /// # Errors
     /// When a database or the broker cannot be used.
-    pub async fn open(setting: &Setting) -> commute::Result<Self> {
-        let apps = [
-            users::users(setting)?,
-            orders::orders(setting)?,
-            inventory::inventory(setting)?,
-            payment::payment(setting)?,
-            shipping::shipping(setting)?,
+    pub async fn open(setting: &Setting, wanted: impl Fn(&str) -> bool) -> commute::Result<Self> {
+        let services: [(&str, Service); 5] = [
+            ("users", users::users),
+            ("orders", orders::orders),
+            ("inventory", inventory::inventory),
+            ("payment", payment::payment),
+            ("shipping", shipping::shipping),
         ];
-        let mut services = Vec::with_capacity(apps.len());
-        for (app, _db) in apps {
-            services.push(app.start().await?);
+        let mut running = Vec::with_capacity(services.len());
+        for (_, service) in services.into_iter().filter(|(name, _)| wanted(name)) {
+            let (app, _db) = service(setting)?;
+            running.push(app.start().await?);
         }
-        Ok(Shop { services: Arc::new(services) })
+        Ok(Shop { services: Arc::new(running) })
     }
 
     /// What the services are promised.
@@ -74,6 +78,32 @@ impl Shop {
             }
             before = idle.then_some(received);
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until nothing has come for so long, where services elsewhere may still send something.
+    ///
+    /// # Errors
+    /// When a service fails.
+    pub async fn quiet(&self, time: Duration) -> commute::Result<()> {
+        let mut before = None;
+        loop {
+            self.settled().await?;
+            let received: u64 = self.stats().iter().flat_map(|app| &app.subscriptions).map(|sub| sub.received).sum();
+            if before == Some(received) {
+                return Ok(());
+            }
+            before = Some(received);
+            tokio::time::sleep(time).await;
+        }
+    }
+
+    /// Waits until a service fails.
+    pub async fn failed(&self) -> commute::Error {
+        let failures: Vec<_> = self.services.iter().map(|service| Box::pin(service.failed())).collect();
+        match failures.is_empty() {
+            true => std::future::pending().await,
+            false => futures_util::future::select_all(failures).await.0,
         }
     }
 

@@ -25,14 +25,14 @@ pub fn inventory(setting: &Setting) -> commute::Result<(App, Sqlite)> {
     let app = app
         .state(db.clone())
         .on(
-            ORDERS,
+            setting.topic(ORDERS),
             handler(reserve)
                 .footprint(|order: &OrderPlaced| products(&order.lines))
-                .publishes(STOCK)
+                .publishes(setting.topic(STOCK))
                 .retry(super::backoff()),
         )
         .on(
-            ORDERS,
+            setting.topic(ORDERS),
             handler(put_back).footprint(|order: &OrderCancelled| products(&order.lines)).retry(super::backoff()),
         );
     Ok((app, db))

@@ -19,6 +19,8 @@ use crate::trouble::{Trouble, trouble};
 pub struct Setting {
     /// The broker they share.
     pub broker: SharedBroker,
+    /// What the names of their topics begin with, so that several shops can share a server.
+    pub namespace: Option<String>,
     /// Where their databases are.
     pub data: PathBuf,
     /// Workers of each service.
@@ -28,6 +30,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// The topic's name in this shop.
+    pub fn topic(&self, name: &str) -> String {
+        self.namespace.as_ref().map_or_else(|| name.to_owned(), |namespace| format!("{namespace}.{name}"))
+    }
+
     /// An app named after its service, with its own database.
     pub(crate) fn app(&self, service: &'static str, tables: &'static str) -> commute::Result<(App, Sqlite)> {
         let db = Sqlite::builder(database(&self.data, service)).setup(move |db| db.execute_batch(tables)).open()?;

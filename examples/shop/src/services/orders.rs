@@ -23,20 +23,26 @@ const TABLES: &str = "
 pub fn orders(setting: &Setting) -> commute::Result<(App, Sqlite)> {
     let (app, db) = setting.app("orders", TABLES)?;
     let app = app
-        .on(USERS, handler(db.transaction(open_book)).retry(super::backoff()))
-        .on(ORDERS, handler(db.transaction(placed)).footprint(|order| order_lane(&order.order)).retry(super::backoff()))
+        .on(setting.topic(USERS), handler(db.transaction(open_book)).retry(super::backoff()))
         .on(
-            ORDERS,
+            setting.topic(ORDERS),
+            handler(db.transaction(placed)).footprint(|order| order_lane(&order.order)).retry(super::backoff()),
+        )
+        .on(
+            setting.topic(ORDERS),
             handler(db.transaction(cancelled)).footprint(|order| order_lane(&order.order)).retry(super::backoff()),
         )
-        .on(STOCK, handler(db.transaction(short)).footprint(|order| order_lane(&order.order)).retry(super::backoff()))
-        .ignore_unknown_types(STOCK)
         .on(
-            SHIPPING,
+            setting.topic(STOCK),
+            handler(db.transaction(short)).footprint(|order| order_lane(&order.order)).retry(super::backoff()),
+        )
+        .ignore_unknown_types(setting.topic(STOCK))
+        .on(
+            setting.topic(SHIPPING),
             handler(db.transaction(shipped)).footprint(|order| order_lane(&order.order)).retry(super::backoff()),
         )
         .on(
-            format!("{ORDERS}.dead"),
+            format!("{}.dead", setting.topic(ORDERS)),
             handler(db.transaction(rejected)).footprint(rejected_lane).retry(super::backoff()),
         );
     Ok((app, db))

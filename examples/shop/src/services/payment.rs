@@ -20,13 +20,13 @@ pub fn payment(setting: &Setting) -> commute::Result<(App, Sqlite)> {
     let (app, db) = setting.app("payment", TABLES)?;
     let app = app
         .on(
-            STOCK,
+            setting.topic(STOCK),
             handler(db.transaction(charge))
                 .footprint(|order| commutes("charge", ("customer", &order.customer)).into())
-                .publishes(PAYMENTS)
+                .publishes(setting.topic(PAYMENTS))
                 .retry(super::backoff()),
         )
-        .ignore_unknown_types(STOCK);
+        .ignore_unknown_types(setting.topic(STOCK));
     Ok((app, db))
 }
 

@@ -15,7 +15,10 @@ const TABLES: &str = "CREATE TABLE IF NOT EXISTS shipments (id TEXT PRIMARY KEY)
 /// When its database cannot be opened.
 pub fn shipping(setting: &Setting) -> commute::Result<(App, Sqlite)> {
     let (app, db) = setting.app("shipping", TABLES)?;
-    let app = app.on(PAYMENTS, handler(db.transaction(ship)).publishes(SHIPPING).retry(super::backoff()));
+    let app = app.on(
+        setting.topic(PAYMENTS),
+        handler(db.transaction(ship)).publishes(setting.topic(SHIPPING)).retry(super::backoff()),
+    );
     Ok((app, db))
 }
 

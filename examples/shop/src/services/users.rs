@@ -16,17 +16,17 @@ pub fn users(setting: &Setting) -> commute::Result<(App, Sqlite)> {
     let (app, db) = setting.app("users", TABLES)?;
     let app = app
         .on(
-            ORDERS,
+            setting.topic(ORDERS),
             handler(db.transaction(|order: OrderPlaced, tx: &Tx<'_>| register(tx, order.customer)))
                 .footprint(|order| writes(("customer", &order.customer)).into())
-                .publishes(USERS)
+                .publishes(setting.topic(USERS))
                 .retry(super::backoff()),
         )
         .on(
-            ORDERS,
+            setting.topic(ORDERS),
             handler(db.transaction(|order: OrderCancelled, tx: &Tx<'_>| register(tx, order.customer)))
                 .footprint(|order| writes(("customer", &order.customer)).into())
-                .publishes(USERS)
+                .publishes(setting.topic(USERS))
                 .retry(super::backoff()),
         );
     Ok((app, db))
