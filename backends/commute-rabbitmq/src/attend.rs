@@ -14,11 +14,12 @@ use bytes::Bytes;
 use commute_core::{Clock, Code, Error, Mapping, Result, SystemClock};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::aside::{Note, Seen, Written};
@@ -39,6 +40,12 @@ const UNDER_WAY: Duration = Duration::from_millis(100);
 /// While deliveries stream in, the depth is asked again, so often at most; then it is counted too high.
 const ASKED_AGAIN: usize = 100;
 
+/// How often a server is asked while something is waited for that it does not tell.
+const CLAIMING: Duration = Duration::from_millis(5);
+
+/// How long whoever consumes our queue as well is waited for.
+const ALONE: Duration = Duration::from_secs(3);
+
 /// When nothing has arrived for so long, the queue has delivered what came back.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -46,6 +53,8 @@ const QUIET: Duration = Duration::from_millis(300);
 pub(crate) struct Shared {
     pub(crate) names: Names,
     mapping: Option<Arc<Mapping>>,
+    /// Several instances consume the queue at once.
+    shares: bool,
     prefetch: u16,
     /// The name of this opening.
     me: String,
@@ -92,7 +101,7 @@ impl Shared {
         names: Names,
         mapping: Option<Arc<Mapping>>,
         credit: usize,
-        (prefetch, give_up): (u16, Duration),
+        (prefetch, give_up, shares): (u16, Duration, bool),
         link: &Arc<Link>,
         topology: &Arc<Topology>,
         publisher: Publisher,
@@ -102,6 +111,7 @@ impl Shared {
         let shared = Shared {
             names,
             mapping,
+            shares,
             prefetch: prefetch.min(u16::try_from(credit).unwrap_or(u16::MAX)).max(1),
             me: uuid::Uuid::now_v7().to_string(),
             state: Mutex::new(State::new(fastrand::u32(..), credit)),
@@ -202,25 +212,23 @@ impl Attendant {
         if let Some(opened) = self.opened.take() {
             let _ = opened.send(Ok(()));
         }
-        let ended = async {
-            self.unclaimed(session, &queue, &aside, &mut notes).await?;
-            let name = shared.names.queue.clone();
-            let mut consumer = consume(&queue, &name).await?;
-            self.serve(session, &mut consumer, &queue, &aside, &mut notes, None).await
-        };
-        let ended = ended.await;
+        let mut streams = Streams { queue, aside, notes, unclaimed: None, main: None };
+        let ended = self.serve(session, &mut streams).await;
         if let Err(End::Stopped) = &ended {
             let singly = shared.state().singly;
             if let Some(left) = singly.and_then(|at| UNDER_WAY.checked_sub(at.elapsed())) {
                 tokio::time::sleep(left).await;
             }
-            // The queue first: what it takes back must be there before another instance is the active one.
-            for channel in [&queue, &aside] {
+            // The queue first: what it takes back must be there before another instance is the active one. The consumers live
+            // until then: a server lets the next one begin when the last is cancelled, but takes back what it had when the
+            // channel ends.
+            for channel in [&streams.queue, &streams.aside] {
                 if channel.close(200, "closed".into()).await.is_err() {
                     break;
                 }
             }
         }
+        drop(streams);
         ended
     }
 
@@ -254,7 +262,7 @@ impl Attendant {
         let knocking = async { publisher.publish(vec![knock.map_err(End::Failed)?], None).await.map_err(End::Failed) };
         tokio::pin!(knocking);
         let mut knocked = false;
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let mut patience = STAND_BY;
         loop {
             tokio::select! {
@@ -363,66 +371,44 @@ impl Attendant {
         over
     }
 
-    /// Delivers what came while the topic had no group, before anything else. One group at a time does.
-    async fn unclaimed(&mut self, session: &Session, queue: &Channel, aside: &Channel, notes: &mut Consumer) -> Ended {
+    /// Takes deliveries until the connection is lost: first what came while the topic had no group, then the queue's own.
+    async fn serve(&mut self, session: &Session, streams: &mut Streams) -> Ended {
         let shared = self.shared.clone();
-        let Some(name) = &shared.names.unclaimed else { return Ok(()) };
-        loop {
-            let depth = shared.topology.depth(session, name).await;
-            match depth {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(End::Lost(error.to_string())),
-            }
-            let mut consumer = consume(queue, name).await?;
-            let tag = consumer.tag();
-            self.serve(session, &mut consumer, queue, aside, notes, Some(name)).await?;
-            queue.basic_cancel(tag, BasicCancelOptions::default()).await?;
-            // What was on its way when it was cancelled.
-            while let Some(delivery) = consumer.next().await {
-                self.keep(arrived(Some(delivery))?, queue).await?;
-            }
+        if let Some(name) = &shared.names.unclaimed {
+            streams.unclaimed = Some(consume(&streams.queue, name).await?);
         }
-    }
-
-    /// Takes deliveries until the connection is lost, or a queue that will not be filled any more is empty.
-    async fn serve(
-        &mut self,
-        session: &Session,
-        consumer: &mut Consumer,
-        queue: &Channel,
-        aside: &Channel,
-        notes: &mut Consumer,
-        until_empty: Option<&str>,
-    ) -> Ended {
-        let shared = self.shared.clone();
         let (mut quiet, mut swept) = (false, false);
+        let mut heard = Instant::now();
         loop {
+            if streams.main.is_none() && self.has_claimed(streams, heard).await? {
+                self.alone(session, &streams.queue, &shared.names.queue).await?;
+                streams.main = Some(consume(&streams.queue, &shared.names.queue).await?);
+            }
+            let pace = if streams.main.is_none() { CLAIMING } else { QUIET };
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(End::Stopped),
                 () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
-                delivery = consumer.next() => {
+                delivery = next(&mut streams.unclaimed) => {
+                    heard = Instant::now();
+                    self.keep(arrived(delivery)?, &streams.queue).await?;
+                }
+                delivery = next(&mut streams.main) => {
                     let delivery = arrived(delivery)?;
-                    if until_empty.is_none() && !swept && !delivery.redelivered {
+                    if !swept && !delivery.redelivered {
                         // What comes back comes first, so everything that was deferred is here again.
                         swept = true;
-                        self.sweep(aside).await?;
+                        self.sweep(&streams.aside).await?;
                     }
-                    self.keep(delivery, queue).await?;
+                    self.keep(delivery, &streams.queue).await?;
                 }
-                delivery = notes.next() => note(&shared, arrived(delivery)?, aside).await?,
+                delivery = streams.notes.next() => note(&shared, arrived(delivery)?, &streams.aside).await?,
                 Some(ask) = self.depth.recv() => {
-                    let depth = self.depth(consumer, queue).await;
+                    let depth = self.depth(streams).await;
                     let _ = ask.send(depth);
                 }
-                () = tokio::time::sleep(QUIET.min(shared.pace(until_empty.is_some()))), if !quiet || until_empty.is_some() => {
-                    if let Some(name) = until_empty
-                        && matches!(shared.topology.depth(session, name).await, Ok(0))
-                    {
-                        return Ok(());
-                    }
-                    if until_empty.is_none() {
+                () = tokio::time::sleep(pace), if !quiet => {
+                    if streams.main.is_some() {
                         quiet = true;
                         shared.state().bring_back(None);
                         shared.arrived.notify_waiters();
@@ -430,6 +416,45 @@ impl Attendant {
                 }
             }
         }
+    }
+
+    /// Waits until nobody else consumes a queue: then what the last one had is back in it, and in its place. Others who consume
+    /// a queue of theirs are not waited for long.
+    async fn alone(&mut self, session: &Session, channel: &Channel, queue: &str) -> Ended {
+        if self.shared.shares {
+            return Ok(());
+        }
+        let began = Instant::now();
+        while passive(channel, queue).await.map_err(|error| End::Lost(error.to_string()))?.1 > 0 {
+            if began.elapsed() > ALONE {
+                tracing::warn!(
+                    queue,
+                    "somebody else consumes the queue; there is no order between it and this instance"
+                );
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return Err(End::Stopped),
+                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
+                () = tokio::time::sleep(CLAIMING) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what was unclaimed is here, or goes to another group. A second consumer is one of another group, or of an instance
+    /// that is gone and that the server is about to notice.
+    async fn has_claimed(&mut self, streams: &Streams, heard: Instant) -> Ended<bool> {
+        let Some(name) = self.shared.names.unclaimed.as_ref().filter(|_| streams.unclaimed.is_some()) else {
+            return Ok(true);
+        };
+        if heard.elapsed() > QUIET {
+            return Ok(true);
+        }
+        let asked = passive(&streams.queue, name).await;
+        let (left, consumers) = asked.map_err(|error| End::Lost(error.to_string()))?;
+        Ok(left == 0 && consumers <= 1)
     }
 
     /// Takes one message in.
@@ -473,21 +498,21 @@ impl Attendant {
 
     /// How much is stored and not received. What was delivered before the server answered is taken in first, so that nothing
     /// is counted nowhere.
-    async fn depth(&mut self, consumer: &mut Consumer, queue: &Channel) -> Result<u64> {
+    async fn depth(&mut self, streams: &mut Streams) -> Result<u64> {
         let names = self.shared.names.clone();
         let mut depth = 0;
         for _ in 0..ASKED_AGAIN {
-            depth = u64::from(passive_depth(queue, &names.queue).await?);
+            depth = u64::from(passive(&streams.queue, &names.queue).await?.0);
             if let Some(unclaimed) = &names.unclaimed {
-                depth += u64::from(passive_depth(queue, unclaimed).await?);
+                depth += u64::from(passive(&streams.queue, unclaimed).await?.0);
             }
             let mut arriving = false;
-            while let Some(delivery) = consumer.next().now_or_never() {
-                let kept = match arrived(delivery) {
-                    Ok(delivery) => self.keep(delivery, queue).await,
-                    Err(end) => Err(end),
-                };
-                kept.map_err(|_| away())?;
+            while let Some(delivery) = next(&mut streams.unclaimed).now_or_never() {
+                self.taken(delivery, &streams.queue).await?;
+                arriving = true;
+            }
+            while let Some(delivery) = next(&mut streams.main).now_or_never() {
+                self.taken(delivery, &streams.queue).await?;
                 arriving = true;
             }
             // What arrives behind the answer was counted in it.
@@ -497,22 +522,40 @@ impl Attendant {
         }
         Ok(depth + self.shared.state().ready())
     }
-}
 
-impl Shared {
-    /// How often an unclaimed queue is asked whether it is empty.
-    fn pace(&self, unclaimed: bool) -> Duration {
-        if unclaimed { Duration::from_millis(5) } else { QUIET }
+    async fn taken(&mut self, delivery: Option<lapin::Result<Delivery>>, queue: &Channel) -> Result<()> {
+        let kept = match arrived(delivery) {
+            Ok(delivery) => self.keep(delivery, queue).await,
+            Err(end) => Err(end),
+        };
+        kept.map_err(|_| away())
     }
 }
 
-/// On the consumer's own channel, so that the answer comes behind what was delivered before it.
-async fn passive_depth(channel: &Channel, queue: &str) -> Result<u32> {
-    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+/// Everything that is consumed on one connection.
+struct Streams {
+    queue: Channel,
+    aside: Channel,
+    notes: Consumer,
+    unclaimed: Option<Consumer>,
+    main: Option<Consumer>,
+}
+
+/// The next delivery; never, where nothing is consumed. Cancel safe.
+async fn next(consumer: &mut Option<Consumer>) -> Option<lapin::Result<Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How many messages of a queue are in nobody's hands, and how many consume it. On the consumer's own channel, so that the
+/// answer comes behind what was delivered before it.
+async fn passive(channel: &Channel, queue: &str) -> Result<(u32, u32)> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let found = channel.queue_declare(short(queue), options, FieldTable::default()).await;
-    found
-        .map(|queue| queue.message_count())
-        .map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))
+    let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
+    Ok((found.message_count(), found.consumer_count()))
 }
 
 /// A note came back.

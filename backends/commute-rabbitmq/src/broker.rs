@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attend::Shared;
 use crate::link::Link;
-use crate::options::Options;
+use crate::options::{Instances, Options};
 use crate::publisher::Publisher;
 use crate::receiver::Inlet;
 use crate::settler::{self, Outlet};
@@ -82,7 +82,8 @@ impl RabbitMq {
 
     async fn open(&self, spec: SubscriptionSpec) -> Result<Subscription> {
         let names = Names::of(&spec, &self.options);
-        let (pace, publisher) = ((self.options.prefetch, self.options.heartbeat() * 3), self.publisher.clone());
+        let shares = self.options.instances != Instances::One;
+        let (pace, publisher) = ((self.options.prefetch, self.options.heartbeat() * 3, shares), self.publisher.clone());
         let (attendant, opened) =
             Shared::open(names, spec.mapping, spec.credit, pace, &self.link, &self.topology, publisher.clone());
         let shared = attendant.shared.clone();
