@@ -158,11 +158,12 @@ async fn keep(
         tracing::info!(address = %options.address(), epoch, "connected again");
         current.send_replace(Some(session.clone()));
     }
-    session.lost.cancel();
     let closing = session.connection.close(200, "closed".into());
     if !matches!(tokio::time::timeout(Duration::from_secs(5), closing).await, Ok(Ok(()))) {
         tracing::debug!("the server did not answer the close; it sees the connection end");
     }
+    // Afterwards: channels that are dropped on a connection that is being closed make the client complain.
+    session.lost.cancel();
 }
 
 async fn lost(session: &Session, options: &Options) {
@@ -170,6 +171,10 @@ async fn lost(session: &Session, options: &Options) {
     if session.connection.status().connected() {
         while let Some(event) = events.next().await {
             match event {
+                // A channel's error is one, too, and the connection goes on.
+                Event::Error(error) if session.connection.status().connected() => {
+                    tracing::debug!(address = %options.address(), %error, "a channel is lost");
+                }
                 Event::Error(error) => {
                     tracing::warn!(address = %options.address(), %error, "the connection is lost");
                     return;
