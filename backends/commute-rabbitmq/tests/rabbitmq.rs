@@ -115,7 +115,10 @@ async fn a_plain_consumer_reads_our_events() {
     drop(broker.subscribe(spec(&topic)).await.unwrap());
     let (options, bind) = (QueueDeclareOptions::default(), QueueBindOptions::default());
     channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
-    channel.queue_bind(queue.as_str().into(), topic.as_str().into(), "#".into(), bind, FieldTable::default()).await.unwrap();
+    channel
+        .queue_bind(queue.as_str().into(), topic.as_str().into(), "#".into(), bind, FieldTable::default())
+        .await
+        .unwrap();
     let mut ours = event(&topic, 7);
     ours.envelope.data_content_type = Some("application/json".into());
     broker.publish(vec![ours.clone()]).await.unwrap();
@@ -303,4 +306,25 @@ async fn many_instances_share_a_queue_where_that_is_wanted() {
     let mut all = [numbers(&of_a), numbers(&of_b)].concat();
     all.sort();
     assert_eq!(all, ["0", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_opens_however_often_its_connection_is_cut_meanwhile() {
+    let network = Proxy::before(server::address()).await.unwrap();
+    let broker = RabbitMq::connect(Options::new(&server::url_at(network.address())).unwrap()).await.unwrap();
+    for _ in 0..20 {
+        let topic = name("cuts");
+        let mut opening = std::pin::pin!(broker.subscribe(spec(&topic)));
+        let mut subscription = loop {
+            // A cut every few milliseconds would never let anything through.
+            let pause = Duration::from_millis(fastrand::u64(1..150));
+            match tokio::time::timeout(pause, &mut opening).await {
+                Ok(opened) => break opened.unwrap(),
+                Err(_) => network.heal(),
+            }
+        };
+        within(broker.publish(vec![event(&topic, 1)])).await.unwrap();
+        network.heal();
+        assert_eq!(numbers(&take(&mut subscription, 1).await), ["1"]);
+    }
 }
