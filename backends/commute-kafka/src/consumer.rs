@@ -27,6 +27,14 @@ const BUFFERED_BYTES: usize = 16 << 20;
 /// How many records are taken in under one lock.
 const AT_ONCE: usize = 256;
 
+/// What the log said of a partition while it had this incarnation.
+struct Came {
+    number: i32,
+    incarnation: u32,
+    /// A record, where it is wanted, at its offset; nothing when the log ends here for now.
+    record: Option<(u64, Option<Record>)>,
+}
+
 /// Hears of rebalances, on the poll thread.
 pub(crate) struct Watch {
     pub(crate) shared: Arc<Shared>,
@@ -63,6 +71,7 @@ pub(crate) fn config(options: &Options, group_id: &str) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", session.to_string())
         // The others learn of a newcomer with their next heartbeat.
@@ -90,7 +99,7 @@ pub(crate) fn join(options: &Options, shared: &Arc<Shared>, library: &Arc<Librar
 pub(crate) fn run(shared: &Shared, member: &Member) {
     let consumer = member.consumer();
     let mut paused = None;
-    let mut came: Vec<(i32, u32, u64, Option<Record>)> = Vec::new();
+    let mut came = Vec::new();
     loop {
         // Somebody may take from a full buffer at any moment, and nothing tells this thread.
         let wait = if paused.is_some() { Duration::from_millis(5) } else { Duration::from_millis(100) };
@@ -102,8 +111,12 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                     let wanted = shared.state().partitions.get(&number).map(|p| (p.incarnation, p.wants(offset)));
                     if let Some((incarnation, wanted)) = wanted {
                         let record = wanted.then(|| wire::read(&message, shared.spec.mapping.as_deref()));
-                        came.push((number, incarnation, offset, record));
+                        came.push(Came { number, incarnation, record: Some((offset, record)) });
                     }
+                }
+                Err(KafkaError::PartitionEOF(number)) => {
+                    let incarnation = shared.state().partitions.get(&number).map_or(0, |p| p.incarnation);
+                    came.push(Came { number, incarnation, record: None });
                 }
                 Err(cause) => heard(shared, cause),
             }
@@ -111,9 +124,14 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
         }
         if !came.is_empty() {
             let mut state = shared.state();
-            for (number, incarnation, offset, record) in came.drain(..) {
+            for Came { number, incarnation, record } in came.drain(..) {
                 let known = state.partitions.get_mut(&number).filter(|known| known.incarnation == incarnation);
-                if let Some(bytes) = known.and_then(|partition| partition.fetch(offset, record)) {
+                let Some(partition) = known else { continue };
+                let Some((offset, record)) = record else {
+                    partition.reach_end();
+                    continue;
+                };
+                if let Some(bytes) = partition.fetch(offset, record) {
                     state.buffered += 1;
                     state.buffered_bytes += bytes;
                 }

@@ -72,6 +72,8 @@ pub(crate) struct Partition {
     pub(crate) progress: Progress,
     /// The next offset that comes from the log.
     pub(crate) fetched: u64,
+    /// The log has been read to its end once.
+    caught_up: bool,
     buffer: VecDeque<(u64, Arc<Record>)>,
     /// Given back, or taken back from aside by the process before: they go first, in their place.
     again: BTreeMap<u64, Arc<Record>>,
@@ -107,6 +109,7 @@ impl Partition {
             phase: Phase::Ours,
             progress,
             fetched,
+            caught_up: false,
             buffer: VecDeque::new(),
             again,
             held: BTreeMap::new(),
@@ -146,13 +149,25 @@ impl Partition {
         Some(size)
     }
 
+    /// The log ends here for now.
+    pub(crate) fn reach_end(&mut self) {
+        self.caught_up = true;
+    }
+
     /// What waits to be handed over.
     pub(crate) fn buffered(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.buffer.iter().map(|(_, record)| record)
     }
 
     pub(crate) fn has_next(&self) -> bool {
-        self.phase == Phase::Ours && !(self.again.is_empty() && self.buffer.is_empty())
+        self.phase == Phase::Ours && (!self.buffer.is_empty() || self.next_again().is_some())
+    }
+
+    /// The first one to hand over again. Those that were taken back before a restart wait until the log has come to their
+    /// place.
+    fn next_again(&self) -> Option<u64> {
+        let (offset, _) = self.again.first_key_value()?;
+        (*offset < self.fetched || self.caught_up).then_some(*offset)
     }
 
     /// Hands over the next one; whether it came from the buffer.
@@ -160,7 +175,7 @@ impl Partition {
         if self.phase != Phase::Ours {
             return None;
         }
-        let again = self.again.first_key_value().map(|(offset, _)| *offset);
+        let again = self.next_again();
         let first = self.buffer.front().map(|(offset, _)| *offset);
         let from_buffer = match (again, first) {
             (None, None) => return None,

@@ -7,7 +7,7 @@ use commute_core::{
 };
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::broker::refuse;
 use crate::client::ANSWER;
@@ -23,7 +23,6 @@ pub(crate) struct Outlet {
     pub(crate) shared: Arc<Shared>,
     pub(crate) library: Arc<Library>,
     pub(crate) member: std::sync::Weak<Member>,
-    pub(crate) gone: watch::Receiver<()>,
 }
 
 impl Outlet {

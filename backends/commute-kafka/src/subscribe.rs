@@ -62,7 +62,6 @@ pub(crate) async fn open(
         shared: shared.clone(),
         library: library.clone(),
         member: Arc::downgrade(&member),
-        gone: gone.clone(),
     };
     start(&shared, &library, member)?;
     let receiver = Inlet { shared: shared.clone(), gone: gone.clone() };
