@@ -141,12 +141,12 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// Takes the next record of the log.
-    pub(crate) fn take(&mut self, partition: i32, message: &BorrowedMessage<'_>) {
+    pub(crate) fn take(&mut self, message: &BorrowedMessage<'_>) {
         let key = message.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
         let mut parts = key.split('/');
         let (Some(source), Some(kind), Some(number)) = (parts.next(), parts.next(), parts.next()) else { return };
         let (Ok(source), Ok(number)) = (source.parse::<i32>(), number.parse::<u64>()) else { return };
-        if source != partition {
+        if source != message.partition() {
             return;
         }
         match (kind, message.payload()) {

@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use commute_core::{Change, Code, Error, Result};
+use hashbrown::HashMap;
+use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -11,7 +13,7 @@ use crate::aside::Loaded;
 use crate::client::ANSWER;
 use crate::consumer::Watch;
 use crate::error::failed;
-use crate::library::Library;
+use crate::library::{Library, Part};
 use crate::partition::{Partition, Phase};
 use crate::progress::{Committed, Progress, committed};
 use crate::state::{Shared, State};
@@ -86,17 +88,21 @@ fn load(
     let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
     let topics = &shared.link.publisher().topics;
     let asides = topics.partitions(&shared.aside)?.unwrap_or(0);
+    let (mut parts, mut aside) = (Vec::new(), HashMap::<i32, Loaded>::new());
+    for partition in numbers.into_iter().filter(|number| *number < asides) {
+        let log = topics.asker.fetch_watermarks(&shared.aside, partition, ANSWER);
+        let (from, end) = log.map_err(|cause| failed(what(), cause))?;
+        parts.push(Part { partition, from: from.unsigned_abs(), end: end.unsigned_abs() });
+    }
+    library.read(&shared.aside, &parts, |message| {
+        aside.entry(message.partition()).or_default().take(message);
+        ControlFlow::Continue(())
+    })?;
     let mut loaded = Vec::new();
     for element in answer.elements() {
         element.error().map_err(|cause| failed(what(), cause))?;
         let number = element.partition();
-        let mut aside = Loaded::default();
-        if number < asides {
-            library.read(&shared.aside, number, 0, |message| {
-                aside.take(number, message);
-                ControlFlow::Continue(())
-            })?;
-        }
+        let aside = aside.remove(&number).unwrap_or_default();
         let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
         let known = match element.offset() {
             Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),

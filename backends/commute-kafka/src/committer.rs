@@ -41,13 +41,13 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                 break due;
             }
             if state.settled {
-                return leave(shared, member, state);
+                return leave(shared, state);
             }
             state = shared.wait(state);
         };
         if state.settled && Instant::now() > *last.get_or_insert_with(|| Instant::now() + LAST) {
             tracing::warn!(topic = shared.topic(), "the last commit was not taken: what it says comes again");
-            return leave(shared, member, state);
+            return leave(shared, state);
         }
         state.committing = true;
         drop(state);
@@ -172,13 +172,13 @@ fn refuse(shared: &Shared, mut state: std::sync::MutexGuard<'_, State>, error: &
     shared.turn();
 }
 
-fn leave(shared: &Shared, member: &Member, mut state: std::sync::MutexGuard<'_, State>) {
+/// The poll thread leaves the group when it sees this. (To unsubscribe from here first would wake it, but the client library
+/// forgets to tell the group when it is closed while it unsubscribes.)
+fn leave(shared: &Shared, mut state: std::sync::MutexGuard<'_, State>) {
     for waiter in std::mem::take(&mut state.waiters) {
         let _ = waiter.reply.send(Err(crate::state::ended()));
     }
     state.left = true;
     drop(state);
     shared.turn();
-    // Wakes the poll thread, which gives up what is ours.
-    member.consumer().unsubscribe();
 }

@@ -24,6 +24,8 @@ use crate::wire::{self, Record};
 /// How much is fetched ahead of the receiver.
 const BUFFERED: usize = 8_192;
 const BUFFERED_BYTES: usize = 16 << 20;
+/// After what time the poll thread looks whether the subscription has ended.
+const IDLE: Duration = Duration::from_millis(25);
 /// How many records are taken in under one lock.
 const AT_ONCE: usize = 256;
 
@@ -102,7 +104,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
     let mut came = Vec::new();
     loop {
         // Somebody may take from a full buffer at any moment, and nothing tells this thread.
-        let wait = if paused.is_some() { Duration::from_millis(5) } else { Duration::from_millis(100) };
+        let wait = if paused.is_some() { Duration::from_millis(5) } else { IDLE };
         let mut polled = consumer.poll(wait);
         while let Some(outcome) = polled {
             match outcome {

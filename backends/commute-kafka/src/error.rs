@@ -5,7 +5,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Kafka};
 
 /// An error of the client library while doing something.
 pub(crate) fn failed(what: impl Into<String>, cause: KafkaError) -> Error {
-    let code = cause.rdkafka_error_code().map_or(Code::BrokerUnavailable, code);
+    let code = match &cause {
+        KafkaError::ClientConfig(..) => Code::InvalidOption,
+        KafkaError::ClientCreation(text) if text.contains("ssl") || text.contains("SSL") => Code::TlsFailed,
+        KafkaError::ClientCreation(_) => Code::InvalidOption,
+        other => other.rdkafka_error_code().map_or(Code::BrokerUnavailable, code),
+    };
     Error::new(code, what).caused_by(cause)
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use commute_core::{Code, Error, Result};
+use hashbrown::HashMap;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
@@ -18,6 +19,14 @@ use crate::error::failed;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A next place that is farther away than this is looked up, instead of reading everything up to it.
 const FAR: u64 = 500;
+
+/// A part of a partition.
+pub(crate) struct Part {
+    pub(crate) partition: i32,
+    pub(crate) from: u64,
+    /// Behind the last one.
+    pub(crate) end: u64,
+}
 
 /// Reads, one request at a time. It belongs to no group's assignment.
 pub(crate) struct Library {
@@ -40,14 +49,18 @@ impl Library {
         Library { config, reader: Mutex::new(None) }
     }
 
-    /// Reads from a place on until `each` has enough or the end is reached; whether it has enough. Blocks.
+    /// Reads parts of a topic until each has come to its end, or to the end of the log, or `each` has enough. Blocks.
     pub(crate) fn read(
         &self,
         topic: &str,
-        partition: i32,
-        from: u64,
+        parts: &[Part],
         mut each: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
+        let mut open: HashMap<i32, u64> =
+            parts.iter().filter(|part| part.from < part.end).map(|part| (part.partition, part.end)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let reader = match &mut *reader {
             Some(reader) => reader,
@@ -56,27 +69,35 @@ impl Library {
                 none.insert(made.map_err(|cause| failed("cannot make a reader", cause))?)
             }
         };
-        let what = || format!("cannot read partition {partition} of {topic} again");
-        let mut place = TopicPartitionList::new();
-        let at = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
-        place.add_partition_offset(topic, partition, at).map_err(|cause| failed(what(), cause))?;
-        reader.assign(&place).map_err(|cause| failed(what(), cause))?;
+        let what = || format!("cannot read {topic} again");
+        let mut places = TopicPartitionList::new();
+        for part in parts.iter().filter(|part| part.from < part.end) {
+            let at = Offset::Offset(i64::try_from(part.from).unwrap_or(i64::MAX));
+            places.add_partition_offset(topic, part.partition, at).map_err(|cause| failed(what(), cause))?;
+        }
+        reader.assign(&places).map_err(|cause| failed(what(), cause))?;
         let mut until = Instant::now() + PATIENCE;
         let outcome = loop {
             match reader.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) if message.topic() == topic && message.partition() == partition => {
+                // Others are left over from the reading before.
+                Some(Ok(message)) if message.topic() == topic && open.contains_key(&message.partition()) => {
                     until = Instant::now() + PATIENCE;
                     if each(&message).is_break() {
-                        break Ok(true);
+                        break Ok(());
+                    }
+                    let next = message.offset().unsigned_abs() + 1;
+                    if open.get(&message.partition()).is_some_and(|end| next >= *end) {
+                        open.remove(&message.partition());
                     }
                 }
-                // Left over from the reading before.
-                Some(Ok(_)) => {}
-                Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => break Ok(false),
+                Some(Err(KafkaError::PartitionEOF(ended))) => drop(open.remove(&ended)),
                 Some(Err(cause)) if Instant::now() > until => break Err(failed(what(), cause)),
                 None if Instant::now() > until => break Err(Error::new(Code::BrokerUnavailable, what())),
-                Some(Err(cause)) => tracing::debug!(%cause, topic, partition, "reading again meets an error"),
-                None => {}
+                Some(Err(cause)) => tracing::debug!(%cause, topic, "reading again meets an error"),
+                Some(Ok(_)) | None => {}
+            }
+            if open.is_empty() {
+                break Ok(());
             }
         };
         // So that nothing more is fetched.
@@ -96,7 +117,9 @@ impl Library {
     ) -> Result<()> {
         let mut left = offsets.iter().copied().peekable();
         while let Some(from) = left.peek().copied() {
-            self.read(topic, partition, from, |message| {
+            let mut enough = false;
+            let part = Part { partition, from, end: u64::MAX };
+            self.read(topic, &[part], |message| {
                 let at = message.offset().unsigned_abs();
                 // What is not there any more is passed over.
                 while left.next_if(|next| *next < at).is_some() {}
@@ -105,15 +128,16 @@ impl Library {
                 }
                 match left.peek() {
                     Some(next) if next.saturating_sub(at) <= FAR => ControlFlow::Continue(()),
-                    _ => ControlFlow::Break(()),
-                }
-            })
-            .map(|enough| {
-                if !enough {
-                    // The log ends before them.
-                    left.by_ref().for_each(drop);
+                    _ => {
+                        enough = true;
+                        ControlFlow::Break(())
+                    }
                 }
             })?;
+            if !enough {
+                // The log ends before them.
+                break;
+            }
         }
         Ok(())
     }
