@@ -40,7 +40,7 @@ pub(crate) fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer
                 break Vec::new();
             }
             Err(error) => {
-                tracing::warn!(topic = shared.topic(), %error, "the state of a partition cannot be loaded yet");
+                tracing::warn!(topic = shared.topic(), ?error, "the state of a partition cannot be loaded yet");
                 shared.pause(Duration::from_millis(200));
             }
         }
@@ -131,7 +131,12 @@ fn partition(
         }),
     };
     if progress.settled.low() > end {
-        tracing::warn!(topic, number, end, "the topic ends before what is settled: it is another one, read from its start");
+        tracing::warn!(
+            topic,
+            number,
+            end,
+            "the topic ends before what is settled: it is another one, read from its start"
+        );
         progress = Progress::new(start);
         aside = Loaded::default();
     }
@@ -167,10 +172,13 @@ pub(crate) fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &Top
     let (numbers, lost) = (numbers(list), consumer.assignment_lost());
     let mut state = shared.state();
     for number in &numbers {
-        state.stop(*number, if lost { Phase::Fenced } else { Phase::Leaving });
-        if let Some(partition) = state.partitions.get(number) {
-            let incarnation = partition.incarnation;
+        if let Some(incarnation) = state.partitions.get(number).map(|partition| partition.incarnation) {
             state.tell(Change::Revoked(incarnation));
+        }
+        state.stop(*number, Phase::Leaving);
+        if lost {
+            // The others have begun already.
+            state.remove(*number);
         }
     }
     shared.assigned.notify_waiters();
@@ -183,15 +191,15 @@ pub(crate) fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &Top
         state = shared.wait_while(state, until, held);
         numbers.iter().for_each(|number| state.stop(*number, Phase::Fenced));
     }
-    // A commit that is on its way must not arrive after the others have begun.
+    // What is on its way must not arrive after the others have begun.
     let until = Instant::now() + COMMIT;
     state = shared.wait_while(state, until, |state| {
         let dirty = |number| state.partitions.get(number).is_some_and(Partition::is_dirty);
-        state.committing || (!lost && !state.left && numbers.iter().any(dirty))
+        state.settling || state.committing || (!state.left && numbers.iter().any(dirty))
     });
     for number in &numbers {
-        if state.partitions.remove(number).is_some_and(|partition| partition.is_dirty()) {
-            tracing::warn!(topic = shared.topic(), number, lost, "a partition went to others before a last commit");
+        if state.remove(*number).is_some_and(|partition| partition.is_dirty()) {
+            tracing::warn!(topic = shared.topic(), number, "a partition went to others before a last commit");
         }
     }
     drop(state);
@@ -200,6 +208,6 @@ pub(crate) fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &Top
     let released = consumer.incremental_unassign(list).or_else(|_| consumer.unassign());
     if let Err(cause) = released {
         let error = Error::new(Code::BrokerUnavailable, "cannot give partitions up").caused_by(cause);
-        tracing::warn!(topic = shared.topic(), %error, "the group goes on without us");
+        tracing::warn!(topic = shared.topic(), ?error, "the group goes on without us");
     }
 }

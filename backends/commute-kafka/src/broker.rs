@@ -101,6 +101,7 @@ fn closed() -> Error {
 }
 
 fn connect(options: Options) -> Result<Link> {
+    options.check()?;
     let ear = Ear::default();
     let topics = Topics::new(&options, &ear)?;
     let label = options.label();

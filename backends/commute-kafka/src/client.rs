@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,11 +14,29 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// How long a question to the server may take.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// How often a lasting trouble is said.
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// Says now and then only that it is time to say something.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    pub(crate) fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() > SELDOM);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
 
 /// Passes log lines on, and remembers the last error for whoever is connecting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ear {
     last: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    warned: Arc<Seldom>,
 }
 
 impl Ear {
@@ -28,7 +46,10 @@ impl Ear {
     }
 
     pub(crate) fn hear(&self, error: &KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the Kafka client reports an error");
+        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AllBrokersDown)) && self.warned.is_due() {
+            tracing::warn!(reason, "no server can be reached; what was accepted waits");
+        }
+        tracing::debug!(%error, reason, "the client library reports an error");
         let Some(code) = error.rdkafka_error_code() else { return };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // A connection that failed says why; that all of them failed comes later and says less.
@@ -51,13 +72,14 @@ impl ClientContext for Ear {
 
 impl ConsumerContext for Ear {}
 
-/// Passes a log line of the library on.
+/// Passes a log line of the library on. Its errors repeat with every attempt to connect, and come to whoever asked for
+/// something as well.
 pub(crate) fn told(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::warn!(target: "commute_kafka::client", facility, "{message}");
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(facility, "{message}");
         }
-        _ => tracing::debug!(target: "commute_kafka::client", facility, "{message}"),
+        _ => tracing::debug!(facility, "{message}"),
     }
 }
 

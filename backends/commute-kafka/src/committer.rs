@@ -68,7 +68,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                 false
             }
             Err(Failure::Passing(cause)) => {
-                tracing::debug!(topic = shared.topic(), %cause, "a commit is tried again");
+                tracing::debug!(topic = shared.topic(), ?cause, "a commit is tried again");
                 true
             }
             Err(Failure::Lasting(error)) => {

@@ -133,10 +133,12 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                     partition.reach_end();
                     continue;
                 };
+                let again = record.is_none() && offset >= partition.fetched;
                 if let Some(bytes) = partition.fetch(offset, record) {
                     state.buffered += 1;
                     state.buffered_bytes += bytes;
                 }
+                state.absorbed += u64::from(again);
             }
             drop(state);
             shared.changed.notify_waiters();
@@ -165,14 +167,14 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
 fn heard(shared: &Shared, cause: KafkaError) {
     let lasting = match &cause {
         KafkaError::MessageConsumptionFatal(_) => true,
-        other => other.rdkafka_error_code().is_some_and(|answer| {
-            answer != RDKafkaErrorCode::Authentication && code(answer) == Code::AccessRefused
-        }),
+        other => other
+            .rdkafka_error_code()
+            .is_some_and(|answer| answer != RDKafkaErrorCode::Authentication && code(answer) == Code::AccessRefused),
     };
     if lasting {
         shared.fail(&failed(format!("the server refuses {} to group {}", shared.topic(), shared.group_id), cause));
-    } else {
+    } else if shared.interrupted.is_due() {
         let error = Error::new(Code::BrokerUnavailable, "fetching is interrupted").caused_by(cause);
-        tracing::warn!(topic = shared.topic(), group = %shared.spec.group, %error, "it goes on when the server is back");
+        tracing::warn!(topic = shared.topic(), group = %shared.spec.group, ?error, "it goes on when the server is back");
     }
 }

@@ -35,10 +35,11 @@ pub(crate) fn code(answer: Kafka) -> Code {
         | Kafka::InvalidPartitions
         | Kafka::PolicyViolation
         | Kafka::InvalidTopic
-        | Kafka::InvalidConfig => Code::TopologyDiffers,
+        | Kafka::InvalidConfig
+        | Kafka::InconsistentGroupProtocol => Code::TopologyDiffers,
         Kafka::MessageSizeTooLarge | Kafka::InvalidMessageSize => Code::PayloadTooLarge,
         Kafka::SSL => Code::TlsFailed,
-        Kafka::InvalidArgument => Code::InvalidOption,
+        Kafka::InvalidArgument | Kafka::InvalidSessionTimeout => Code::InvalidOption,
         _ => Code::BrokerUnavailable,
     }
 }

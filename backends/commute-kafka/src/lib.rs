@@ -19,7 +19,11 @@
 //! ```
 //!
 //! What is settled out of order is remembered in the metadata of the commit, as a bitmap of runs; what does not fit there
-//! goes to the topic beside the source. Kafka's transactions are not used.
+//! goes to the topic beside the source. Kafka's transactions are not used: between what an ack publishes and the ack, and
+//! when an instance is cut off from its group, an event may come a second time.
+//!
+//! A server forgets how far a group has come when the group has been empty for `offsets.retention.minutes`, a week unless it
+//! was told otherwise; what is parked it keeps.
 
 mod aside;
 mod assignment;
@@ -37,11 +41,13 @@ mod progress;
 mod publisher;
 mod receiver;
 mod reports;
+mod rereading;
 mod settler;
 mod settling;
 mod state;
 mod subscribe;
 mod topics;
+mod unparking;
 mod wire;
 
 use commute_core::{Address, BoxFuture, Driver, Result, SharedBroker};

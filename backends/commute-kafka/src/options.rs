@@ -104,7 +104,8 @@ impl Options {
         let password = match (address.take::<String>("password_file")?, address.take::<String>("password_env")?) {
             (Some(file), _) => {
                 let text = std::fs::read_to_string(&file);
-                let text = text.map_err(|cause| invalid(format!("cannot read password_file {file:?}")).caused_by(cause));
+                let text =
+                    text.map_err(|cause| invalid(format!("cannot read password_file {file:?}")).caused_by(cause));
                 Some(text?.trim_end().to_owned())
             }
             (None, Some(name)) => {
@@ -131,7 +132,8 @@ impl Options {
         Ok(options)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self) -> Result<()> {
         let host = |server: &str| !server.is_empty() && !server.contains(['/', '@', ' ']);
         if !self.servers.split(',').all(host) {
             return Err(invalid("a kafka: URL names servers, as in kafka://host:9092,other:9092".to_owned()));
@@ -152,7 +154,9 @@ impl Options {
         let needs_tls = self.tls || (self.user.is_some() && self.sasl != Sasl::Plain);
         if needs_tls && cfg!(not(feature = "tls")) {
             let what = if self.tls { "kafkas:".to_owned() } else { format!("sasl={}", self.sasl.name()) };
-            return Err(invalid(format!("{what} needs the feature \"tls\" of commute-kafka, which is not compiled in")));
+            return Err(invalid(format!(
+                "{what} needs the feature \"tls\" of commute-kafka, which is not compiled in"
+            )));
         }
         if self.user.is_some() && self.password.is_none() {
             let detail = "there is a user and no password; allowed are user:password@, password_file and password_env";

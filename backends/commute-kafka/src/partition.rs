@@ -94,14 +94,12 @@ impl Partition {
         for (offset, aside) in &asides {
             // The record aside may be younger than the commit.
             progress.settled.done(*offset);
-            if aside.back {
-                if let Some(record) = &aside.record {
-                    again.insert(*offset, record.clone());
-                }
-            } else {
-                progress.deferred.remove(offset);
+            if let (true, Some(record)) = (aside.back, &aside.record) {
+                again.insert(*offset, record.clone());
             }
         }
+        let Progress { settled, deferred } = &mut progress;
+        deferred.retain(|offset, _| !settled.is_done(*offset) || again.contains_key(offset));
         let fetched = progress.settled.low();
         Partition {
             number,
@@ -130,8 +128,7 @@ impl Partition {
         offset >= self.fetched && self.phase == Phase::Ours && !self.progress.settled.is_done(offset)
     }
 
-    /// Takes a record that comes from the log, or notes that it came and is not wanted; answers its size when it is to be
-    /// delivered.
+    /// Takes a record of the log, or notes that it came and is not wanted; answers its size when it is to be delivered.
     pub(crate) fn fetch(&mut self, offset: u64, record: Option<Record>) -> Option<usize> {
         if offset < self.fetched || self.phase != Phase::Ours {
             return None;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::client::{Ear, moment};
 use crate::error::failed;
 use crate::reports::{Batch, Flight, Known, Reports, Ticket, unstored};
+use crate::state::Reply;
 use crate::topics::Topics;
 use crate::wire;
 
@@ -56,7 +57,7 @@ impl Item {
 
 #[derive(Default)]
 struct Line {
-    waiting: VecDeque<(Vec<Item>, oneshot::Sender<Result<Vec<Receipt>>>)>,
+    waiting: VecDeque<(Vec<Item>, Reply<Vec<Receipt>>)>,
     /// The thread is at work on one.
     busy: bool,
     ended: bool,

@@ -46,7 +46,7 @@ impl Drop for Inlet {
 
 /// Ends a subscription, after what was asked of it; it leaves the group by itself.
 pub(crate) fn end(shared: &Shared, gone: &watch::Receiver<()>) {
-    leaving(shared.group_id.clone(), gone.clone());
+    leaving(shared.group(), gone.clone());
     shared.state().over.get_or_insert(Over::Ended);
     shared.ask(Command::End);
     shared.changed.notify_waiters();

@@ -15,7 +15,7 @@ use crate::error::failed;
 use crate::library::Library;
 use crate::membership::Member;
 use crate::progress::{Committed, committed};
-use crate::settling::records;
+use crate::rereading::records;
 use crate::state::{Command, Shared, ended};
 
 /// One opening of a subscription.

@@ -2,26 +2,25 @@
 //!
 //! ```text
 //! plan     what speaks of something in somebody's hands; what that publishes, and what goes aside
-//! send     all of it, of every call that waits, then hear what became of it
+//! send     all of it, of every call that waits, then hear what became of it; only then say aside that something is over
 //! apply    to memory, call by call; a call whose records were not all stored changes nothing
 //! commit   by the other thread, which answers
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use commute_core::{
-    Clock, Code, Delivery, DeliveryTag, Error, Receipt, Result, Settlement, SystemClock, Timestamp,
-};
+use commute_core::{Clock, DeliveryTag, Error, Receipt, Result, Settlement, SystemClock, Timestamp};
 use hashbrown::HashSet;
-use rdkafka::Message;
 
 use crate::aside::{Shelf, short};
 use crate::library::Library;
 use crate::partition::{Aside, Phase, place};
 use crate::progress::Deferred;
 use crate::publisher::{Answer, Item};
+use crate::rereading::records;
 use crate::state::{Command, Reply, Shared, State, Waiter, ended};
+use crate::unparking::unpark;
 use crate::wire::Record;
 
 /// Calls that are taken together.
@@ -39,8 +38,8 @@ struct Step {
 struct Call {
     steps: Vec<Step>,
     sent: Vec<Answer>,
-    /// Which of the notes is about which parked event.
-    notes: Vec<Option<usize>>,
+    /// Which step each of the notes is about.
+    notes: Vec<usize>,
     refused: Option<Error>,
     reply: Reply<()>,
 }
@@ -59,20 +58,20 @@ pub(crate) fn run(shared: &Shared, library: &Library) {
         {
             calls.push((settlements, reply));
         }
-        if !calls.is_empty() {
-            drop(state);
-            settle(shared, library, calls);
-            continue;
+        if calls.is_empty() && matches!(state.commands.front(), Some(Command::End)) {
+            return end(state, shared);
         }
-        match state.commands.pop_front() {
-            Some(Command::Unpark { tags, reply }) => {
-                drop(state);
-                // Nobody may be waiting any more.
-                let _ = reply.send(unpark(shared, library, tags));
-            }
-            Some(Command::End) => return end(state, shared),
-            _ => {}
+        // Whoever gives a partition up waits for this.
+        state.settling = true;
+        let taking_back = if calls.is_empty() { state.commands.pop_front() } else { None };
+        drop(state);
+        settle(shared, library, calls);
+        if let Some(Command::Unpark { tags, reply }) = taking_back {
+            // Nobody may be waiting any more.
+            let _ = reply.send(unpark(shared, library, tags));
         }
+        shared.state().settling = false;
+        shared.turn();
     }
 }
 
@@ -104,7 +103,7 @@ fn settle(shared: &Shared, library: &Library, calls: Vec<(Vec<Settlement>, Reply
     }
     let mut waiters = Vec::new();
     for mut call in sent {
-        match hear(&mut call) {
+        match hear(&mut call).and_then(|()| say_settled(shared, &call.steps)) {
             Ok(()) => {
                 let needs = apply(shared, call.steps);
                 waiters.push(Waiter { needs, reply: call.reply });
@@ -164,32 +163,25 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
         step.record = Some(record);
     }
     let (mut events, mut notes) = (Vec::new(), Vec::new());
-    {
-        let mut state = shared.state();
-        for (n, step) in call.steps.iter_mut().enumerate() {
-            let tag = step.settlement.tag();
-            let (partition, offset) = place(tag.position);
-            let shelf = Shelf { topic: shared.aside.clone(), partition };
-            let held = state.holder(tag).and_then(|partition| partition.held.get_mut(&offset));
-            match (&mut step.settlement, held) {
-                (Settlement::Ack { publish, .. }, held) => {
-                    events.extend(std::mem::take(publish).into_iter().map(Item::Event));
-                    if held.is_some_and(|held| held.aside) {
-                        notes.push(shelf.settled(offset));
-                        call.notes.push(None);
-                    }
+    let mut state = shared.state();
+    for (n, step) in call.steps.iter_mut().enumerate() {
+        let tag = step.settlement.tag();
+        match &mut step.settlement {
+            Settlement::Ack { publish, .. } => events.extend(std::mem::take(publish).into_iter().map(Item::Event)),
+            Settlement::Park { .. } => {
+                let (partition, offset) = place(tag.position);
+                let held = state.planned(tag).and_then(|partition| partition.held.get_mut(&offset));
+                if let (Some(held), Some(aside), Some(record)) = (held, &step.aside, &step.record) {
+                    held.aside = true;
+                    let shelf = Shelf { topic: shared.aside.clone(), partition };
+                    notes.push(shelf.parked(offset, aside, record));
+                    call.notes.push(n);
                 }
-                (Settlement::Park { .. }, Some(held)) => {
-                    if let (Some(aside), Some(record)) = (&step.aside, &step.record) {
-                        held.aside = true;
-                        notes.push(shelf.parked(offset, aside, record));
-                        call.notes.push(Some(n));
-                    }
-                }
-                _ => {}
             }
+            _ => {}
         }
     }
+    drop(state);
     let publisher = shared.link.publisher();
     if !notes.is_empty() {
         shared.ensure_aside()?;
@@ -218,13 +210,31 @@ fn hear(call: &mut Call) -> Result<()> {
     }
     let notes = stored.pop().unwrap_or_default();
     for (receipt, n) in notes.iter().zip(&call.notes) {
-        if let (Some(n), Some(position)) = (n, receipt.position)
-            && let Some(aside) = call.steps[*n].aside.as_mut()
-        {
+        if let (Some(aside), Some(position)) = (call.steps[*n].aside.as_mut(), receipt.position) {
             aside.offset = place(position).1;
         }
     }
     Ok(())
+}
+
+/// Says aside that what was taken back from there is settled, now that everything which that publishes is stored.
+fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
+    let mut state = shared.state();
+    let mut notes = Vec::new();
+    for step in steps.iter().filter(|step| matches!(step.settlement, Settlement::Ack { .. })) {
+        let tag = step.settlement.tag();
+        let (partition, offset) = place(tag.position);
+        let held = state.planned(tag).and_then(|partition| partition.held.get(&offset));
+        if held.is_some_and(|held| held.aside) {
+            notes.push(Shelf { topic: shared.aside.clone(), partition }.settled(offset));
+        }
+    }
+    drop(state);
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let stored = shared.link.publisher().send(notes).blocking_recv();
+    stored.unwrap_or_else(|_| Err(ended())).map(drop)
 }
 
 /// Changes memory; answers what has to be committed.
@@ -236,7 +246,7 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
         let tag = settlement.tag();
         let (number, offset) = place(tag.position);
         let mut room = *state.kept();
-        let Some(partition) = state.holder(tag) else { continue };
+        let Some(partition) = state.planned(tag) else { continue };
         let released = match settlement {
             Settlement::Ack { .. } => partition.ack(offset),
             Settlement::Defer { attempts, not_before, .. } => {
@@ -266,94 +276,4 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
         drop(shared.link.publisher().send(outdated));
     }
     needs.into_iter().collect()
-}
-
-/// Takes events back from aside: one note for each partition says so.
-fn unpark(shared: &Shared, library: &Library, tags: Vec<DeliveryTag>) -> Result<Vec<Delivery>> {
-    check_parked(&shared.state(), &tags)?;
-    let records = records(shared, library, &tags)?;
-    let mut notes: BTreeMap<i32, (u64, BTreeSet<u64>)> = BTreeMap::new();
-    for tag in &tags {
-        let (number, offset) = place(tag.position);
-        notes.entry(number).or_insert_with(|| (fastrand::u64(1..), BTreeSet::new())).1.insert(offset);
-    }
-    let items = notes.iter().map(|(number, (note, offsets))| {
-        Shelf { topic: shared.aside.clone(), partition: *number }.back(*note, offsets)
-    });
-    let stored = shared.link.publisher().send(items.collect()).blocking_recv();
-    stored.unwrap_or_else(|_| Err(ended()))?;
-    let mut state = shared.state();
-    // A partition may have gone to others meanwhile; its new owner finds the note.
-    check_parked(&state, &tags)?;
-    for (number, (note, offsets)) in notes {
-        if let Some(partition) = state.partitions.get_mut(&number) {
-            partition.notes.insert(note, offsets);
-        }
-    }
-    let mut back = Vec::with_capacity(tags.len());
-    for (tag, record) in tags.iter().zip(records) {
-        let (number, offset) = place(tag.position);
-        if let Some(partition) = state.partitions.get_mut(&number) {
-            // It was counted when it was parked, if there was room for it.
-            let kept = partition.aside.get_mut(&offset).is_some_and(|aside| aside.record.take().is_some());
-            back.extend(partition.unpark(offset, &record, kept));
-        }
-    }
-    Ok(back)
-}
-
-fn check_parked(state: &State, tags: &[DeliveryTag]) -> Result<()> {
-    let mut once = HashSet::new();
-    for tag in tags {
-        let (number, offset) = place(tag.position);
-        let partition = state.partitions.get(&number);
-        let ours = partition.filter(|p| p.incarnation == tag.incarnation && p.phase != Phase::Fenced);
-        let parked = ours.and_then(|partition| partition.aside.get(&offset)).is_some_and(|aside| !aside.back);
-        if !parked || !once.insert(*tag) {
-            let detail = format!("event {offset} of partition {number} is not parked");
-            return Err(Error::new(Code::NotParked, detail));
-        }
-    }
-    Ok(())
-}
-
-/// The records of events in somebody's hands or aside, from memory, the log or aside. Blocks.
-pub(crate) fn records(shared: &Shared, library: &Library, tags: &[DeliveryTag]) -> Result<Vec<Arc<Record>>> {
-    let mut found: Vec<Option<Arc<Record>>> = Vec::with_capacity(tags.len());
-    // Aside or not, and the partition; then the offset to read, and whose it is.
-    let mut missing: BTreeMap<(bool, i32), BTreeMap<u64, Vec<usize>>> = BTreeMap::new();
-    {
-        let state = shared.state();
-        for (n, tag) in tags.iter().enumerate() {
-            let (number, offset) = place(tag.position);
-            let partition = state.partitions.get(&number).filter(|p| p.incarnation == tag.incarnation);
-            let held = partition.and_then(|partition| partition.held.get(&offset));
-            let aside = partition.and_then(|partition| partition.aside.get(&offset));
-            let known = held.and_then(|held| held.record.as_ref()).or(aside.and_then(|aside| aside.record.as_ref()));
-            found.push(known.cloned());
-            if known.is_none() {
-                let at = aside.map_or(offset, |aside| aside.offset);
-                missing.entry((aside.is_some(), number)).or_default().entry(at).or_default().push(n);
-            }
-        }
-    }
-    for ((aside, number), places) in missing {
-        let offsets: Vec<u64> = places.keys().copied().collect();
-        let topic = if aside { &*shared.aside } else { shared.topic() };
-        library.pick(topic, number, &offsets, |message| {
-            let read = || match aside {
-                true => crate::aside::parked(message)?.record,
-                false => Some(Arc::new(crate::wire::read(message, shared.spec.mapping.as_deref()))),
-            };
-            let record = read();
-            for n in places.get(&message.offset().unsigned_abs()).into_iter().flatten() {
-                found[*n].clone_from(&record);
-            }
-        })?;
-    }
-    let gone = |n: usize| {
-        let (number, offset) = place(tags[n].position);
-        Error::new(Code::Damaged, format!("event {offset} of partition {number} is not stored any more"))
-    };
-    found.into_iter().enumerate().map(|(n, record)| record.ok_or_else(|| gone(n))).collect()
 }

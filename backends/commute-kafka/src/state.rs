@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use commute_core::{Change, Code, Delivery, DeliveryTag, Error, Result, Settlement, SubscriptionSpec};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::client::Seldom;
 use crate::partition::{Held, Partition, Phase, place};
 use crate::wire::Record;
 
@@ -18,8 +19,14 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What the settle thread is asked, in the order of the first polls.
 pub(crate) enum Command {
-    Settle { settlements: Vec<Settlement>, reply: Reply<()> },
-    Unpark { tags: Vec<DeliveryTag>, reply: Reply<Vec<Delivery>> },
+    Settle {
+        settlements: Vec<Settlement>,
+        reply: Reply<()>,
+    },
+    Unpark {
+        tags: Vec<DeliveryTag>,
+        reply: Reply<Vec<Delivery>>,
+    },
     /// The subscription ends, after everything that was asked before.
     End,
 }
@@ -51,6 +58,8 @@ pub(crate) struct State {
     pub(crate) buffered_bytes: usize,
     pub(crate) commands: VecDeque<Command>,
     pub(crate) waiters: Vec<Waiter>,
+    /// Calls are on their way.
+    pub(crate) settling: bool,
     /// A commit is on its way.
     pub(crate) committing: bool,
     pub(crate) over: Option<Over>,
@@ -82,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) opened: watch::Sender<bool>,
     /// The topic beside the source is there.
     has_aside: Mutex<bool>,
+    pub(crate) interrupted: Seldom,
 }
 
 impl Shared {
@@ -97,7 +107,13 @@ impl Shared {
             assigned: Notify::new(),
             opened: watch::Sender::new(false),
             has_aside: Mutex::new(false),
+            interrupted: Seldom::default(),
         }
+    }
+
+    /// The group, among those of all servers.
+    pub(crate) fn group(&self) -> String {
+        format!("{} at {}", self.group_id, self.link.options.label())
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -164,7 +180,7 @@ impl Shared {
 
     /// The subscription cannot go on.
     pub(crate) fn fail(&self, error: &Error) {
-        tracing::warn!(topic = self.topic(), group = %self.spec.group, error = %error, "the subscription has failed");
+        tracing::warn!(topic = self.topic(), group = %self.spec.group, ?error, "the subscription has failed");
         self.state().over.get_or_insert_with(|| Over::Failed(error.code(), format!("{error:#}")));
         self.ask(Command::End);
         self.opened.send_replace(true);
@@ -189,6 +205,13 @@ impl State {
     pub(crate) fn holder(&mut self, tag: DeliveryTag) -> Option<&mut Partition> {
         let (number, _) = place(tag.position);
         self.partitions.get_mut(&number).filter(|partition| partition.holds(tag).is_some())
+    }
+
+    /// The partition of a tag that spoke of something in somebody's hands when its settlement was begun.
+    pub(crate) fn planned(&mut self, tag: DeliveryTag) -> Option<&mut Partition> {
+        let (number, offset) = place(tag.position);
+        let partition = self.partitions.get_mut(&number)?;
+        (partition.incarnation == tag.incarnation && partition.held.contains_key(&offset)).then_some(partition)
     }
 
     /// Keeps a record in memory if there is room.
@@ -242,7 +265,7 @@ impl State {
         taken
     }
 
-    /// Nothing more is delivered from a partition; in the last phase nothing more is settled either.
+    /// Nothing more is delivered from a partition; in the last phase nothing more is begun to be settled either.
     pub(crate) fn stop(&mut self, number: i32, phase: Phase) {
         let Some(partition) = self.partitions.get_mut(&number) else { return };
         let (count, bytes) =
@@ -250,12 +273,16 @@ impl State {
         partition.stop_delivering(phase);
         self.buffered = self.buffered.saturating_sub(count);
         self.buffered_bytes = self.buffered_bytes.saturating_sub(bytes);
-        if phase == Phase::Fenced {
-            let held = std::mem::take(&mut partition.held);
-            let aside: usize = partition.aside.values().filter(|aside| !aside.back).filter_map(|aside| aside.record.as_ref()).map(|r| r.size()).sum();
-            held.values().for_each(|held| self.release(held));
-            self.kept = self.kept.saturating_sub(aside);
-        }
+    }
+
+    /// A partition is not ours any more.
+    pub(crate) fn remove(&mut self, number: i32) -> Option<Partition> {
+        self.stop(number, Phase::Fenced);
+        let partition = self.partitions.remove(&number)?;
+        partition.held.values().for_each(|held| self.release(held));
+        let aside = partition.aside.values().filter(|aside| !aside.back).filter_map(|aside| aside.record.as_ref());
+        self.kept = self.kept.saturating_sub(aside.map(|record| record.size()).sum());
+        Some(partition)
     }
 
     /// A change that nobody has heard of yet and that is over already is not told at all.

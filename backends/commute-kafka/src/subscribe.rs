@@ -45,12 +45,12 @@ pub(crate) async fn open(
         return Err(Error::new(Code::NeedNotMet, "Kafka has no queues; subscribe to the topic"));
     }
     let group_id = format!("{}@{}", spec.group, spec.topic);
-    left(&group_id, LEAVE).await;
     let aside = aside::name(&spec.group, spec.topic.as_str());
     let mut config = link.options.client();
     config.set("client.id", "commute-reader");
     let library = Arc::new(Library::new(config, &group_id));
     let shared = Arc::new(Shared::new(spec, group_id, aside, link));
+    left(&shared.group(), LEAVE).await;
     let (for_join, with) = (shared.clone(), library.clone());
     let joined = blocking(move || {
         for_join.link.publisher().topics.ensure(for_join.topic())?;
@@ -58,11 +58,7 @@ pub(crate) async fn open(
     });
     let (member, gone) = Member::new(joined.await?);
     let member = Arc::new(member);
-    let settler = Outlet {
-        shared: shared.clone(),
-        library: library.clone(),
-        member: Arc::downgrade(&member),
-    };
+    let settler = Outlet { shared: shared.clone(), library: library.clone(), member: Arc::downgrade(&member) };
     start(&shared, &library, member)?;
     let receiver = Inlet { shared: shared.clone(), gone: gone.clone() };
     known(Open { shared: Arc::downgrade(&shared), gone })?;

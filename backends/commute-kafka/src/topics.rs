@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use commute_core::{Code, Error, Result};
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier};
 use rdkafka::admin::TopicReplication;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -44,6 +44,7 @@ impl Topics {
         loop {
             match self.look(name) {
                 Ok(Some(partitions)) => return Ok((partitions > 0).then_some(partitions)),
+                Err(error) if !error.is_retryable() || Instant::now() > until => return Err(error),
                 // It has no leader just now, or the server did not answer.
                 Ok(None) | Err(_) if Instant::now() < until => moment(),
                 Ok(None) => {

@@ -1,19 +1,20 @@
 //! What the suite does not ask: records of other programs, refusals, and several instances of a group.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use commute_core::foreign::{Mapping, field};
 use commute_core::{
-    Address, Change, Code, Delivery, Envelope, Outgoing, Result, Settlement, Settler, SharedBroker, Subscription,
+    Address, Code, Delivery, Envelope, Outgoing, Result, Settlement, Settler, SharedBroker, Subscription,
     SubscriptionSpec, Timestamp, Topic,
 };
 use commute_kafka::DRIVER;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+mod instances;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -91,7 +92,10 @@ async fn a_record_of_another_program_comes_through_a_mapping() {
     assert_eq!((&taken[0].malformed, number(&taken[0])), (&None, 0));
     let event = &taken[1].envelope;
     assert_eq!(taken[1].malformed, None);
-    assert_eq!((&*event.event_type, event.partition_key(), &event.data[..]), ("order.placed", Some("7"), &b"{\"order\":7}"[..]));
+    assert_eq!(
+        (&*event.event_type, event.partition_key(), &event.data[..]),
+        ("order.placed", Some("7"), &b"{\"order\":7}"[..])
+    );
     assert_eq!(event.id.as_str(), format!("{topic}/0/1"), "the coordinates");
     assert!(taken[1].published > taken[0].envelope.time, "the record's own time");
 }
@@ -108,7 +112,10 @@ async fn what_nobody_can_read_is_delivered_with_a_reason() {
     let taken = take(&mut subscription, 4).await;
     let reasons: Vec<_> = taken.iter().map(|taken| taken.malformed.as_deref().unwrap_or_default()).collect();
     assert_eq!(reasons[0], "");
-    assert!(reasons[1].contains("no JSON") && reasons[2].contains("\"id\"") && reasons[3].contains("mapping"), "{reasons:?}");
+    assert!(
+        reasons[1].contains("no JSON") && reasons[2].contains("\"id\"") && reasons[3].contains("mapping"),
+        "{reasons:?}"
+    );
     assert_eq!(&taken[1].envelope.data[..], b"{\"specversion\": \"1.0\", \"id\":");
     // It can be parked and is the same afterwards.
     let park = Settlement::Park { tag: taken[1].tag, attempts: 0, lanes: Vec::new(), reason: Some("why".into()) };
@@ -169,17 +176,17 @@ async fn progress_that_no_commit_has_room_for_is_kept_aside() {
         }
         let spec = SubscriptionSpec::new(topic.clone(), "group").credit(10_000);
         let mut subscription = open(&broker, spec).await;
-        let open: Vec<u64> = (0..EVENTS).filter(|n| round == 0 || n % 3 != 0).collect();
+        let open: Vec<u64> = (0..EVENTS).filter(|n| round == 0 || !n.is_multiple_of(3)).collect();
         let taken = take(&mut subscription, open.len()).await;
         assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), open);
         if round > 0 {
             let attempt = |n: u64| n as u32 + 1;
             assert!(taken.iter().all(|taken| taken.attempt == attempt(number(taken))), "attempts are remembered");
         } else {
-            let done: Vec<_> = taken.iter().filter(|taken| number(taken) % 3 == 0).cloned().collect();
+            let done: Vec<_> = taken.iter().filter(|taken| number(taken).is_multiple_of(3)).cloned().collect();
             subscription.settler.settle(acks(&done)).await.expect("settling works");
             let not_before = Timestamp(1);
-            let later = taken.iter().filter(|taken| number(taken) % 3 != 0).map(|taken| Settlement::Defer {
+            let later = taken.iter().filter(|taken| !number(taken).is_multiple_of(3)).map(|taken| Settlement::Defer {
                 tag: taken.tag,
                 attempts: number(taken) as u32,
                 not_before,
@@ -189,121 +196,6 @@ async fn progress_that_no_commit_has_room_for_is_kept_aside() {
         drop((subscription, broker));
         broker = connect("").await;
     }
-}
-
-/// An instance of a group: takes and acks, and says what it took before it acks it.
-fn instance(
-    broker: SharedBroker,
-    topic: Topic,
-    seen: Arc<Mutex<Vec<(u64, u64)>>>,
-    mut until: tokio::sync::watch::Receiver<bool>,
-) -> tokio::task::JoinHandle<usize> {
-    tokio::spawn(async move {
-        let mut subscription = open(&broker, SubscriptionSpec::new(topic, "group").credit(200)).await;
-        let mut count = 0;
-        loop {
-            let taken = tokio::select! {
-                taken = subscription.receiver.receive(20) => taken.expect("receiving works"),
-                _ = until.wait_for(|until| *until) => return count,
-            };
-            count += taken.len();
-            let key = |taken: &Delivery| taken.envelope.partition_key().and_then(|key| key.parse().ok()).expect("a key");
-            seen.lock().expect("nobody panicked").extend(taken.iter().map(|taken| (key(taken), number(taken))));
-            subscription.settler.settle(acks(&taken)).await.expect("settling works");
-        }
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn instances_come_and_go_under_load_and_nothing_is_lost_doubled_or_out_of_order() {
-    const EVENTS: u64 = 6_000;
-    let topic = topic("instances");
-    let publisher = connect("partitions=4").await;
-    publisher.publish(vec![event(&topic, 0, 0)]).await.expect("publishing works");
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let count = || seen.lock().expect("nobody panicked").len() as u64;
-    let stops: Vec<_> = (0..3).map(|_| tokio::sync::watch::channel(false)).collect();
-    let mut instances = Vec::new();
-    // The first stays; the second comes and goes; the third comes when the second has gone.
-    let mut begin = async |n: usize| {
-        instances.push(instance(connect("").await, topic.clone(), seen.clone(), stops[n].1.clone()));
-    };
-    begin(0).await;
-    for chunk in 1..=(EVENTS / 20) {
-        let numbers = (chunk - 1) * 20 + 1..=chunk * 20;
-        publisher.publish(numbers.map(|n| event(&topic, n % 16, n)).collect()).await.expect("publishing works");
-        match chunk * 20 {
-            1_000 => begin(1).await,
-            3_000 => _ = stops[1].0.send(true),
-            4_000 => begin(2).await,
-            _ => {}
-        }
-        // Not everything at once: the others have to come while there is work.
-        tokio::time::timeout(Duration::from_millis(20), std::future::pending::<()>()).await.unwrap_err();
-    }
-    within("every event to be seen", async {
-        while count() < EVENTS + 1 {
-            tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
-        }
-    })
-    .await;
-    let mut shares = Vec::new();
-    for (stop, _) in &stops {
-        let _ = stop.send(true);
-    }
-    for instance in instances {
-        shares.push(within("an instance", instance).await.expect("it works"));
-    }
-    let seen = seen.lock().expect("nobody panicked").clone();
-    let mut last = BTreeMap::new();
-    for (key, number) in &seen {
-        let before = last.insert(key, number);
-        assert!(before.is_none_or(|before| before < number), "{number} of key {key} came after {before:?}");
-    }
-    assert_eq!(seen.iter().map(|(_, number)| *number).collect::<BTreeSet<_>>(), (0..=EVENTS).collect());
-    assert!(shares.iter().all(|share| *share > 0), "everybody had a share: {shares:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tags_of_a_partition_that_went_to_others_settle_nothing() {
-    let topic = topic("revoked");
-    let (one, two) = (connect("partitions=4").await, connect("").await);
-    one.publish((0..80).map(|n| event(&topic, n, n)).collect()).await.expect("publishing works");
-    // A short lease: whoever takes over waits no longer than that.
-    let spec = || SubscriptionSpec::new(topic.clone(), "group").lease(Duration::from_secs(1));
-    let mut first = open(&one, spec()).await;
-    let had = take(&mut first, 80).await;
-    let mut incarnations = BTreeSet::new();
-    for _ in 0..4 {
-        match within("an assignment", first.settler.changed()).await {
-            Change::Assigned(incarnation) => assert!(incarnations.insert(incarnation)),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(incarnations, had.iter().map(|had| had.tag.incarnation).collect());
-    let mut second = open(&two, spec()).await;
-    let mut revoked = BTreeSet::new();
-    for _ in 0..2 {
-        match within("a revocation", first.settler.changed()).await {
-            Change::Revoked(incarnation) => assert!(revoked.insert(incarnation)),
-            other => panic!("{other:?}"),
-        }
-    }
-    let gone: Vec<_> = had.iter().filter(|had| revoked.contains(&had.tag.incarnation)).cloned().collect();
-    let again = take(&mut second, gone.len()).await;
-    let numbers = |deliveries: &[Delivery]| deliveries.iter().map(number).collect::<BTreeSet<_>>();
-    assert_eq!(numbers(&again), numbers(&gone), "what the other has not settled comes again");
-    settle(&first.settler, acks(&gone)).await;
-    let park = |had: &Delivery| Settlement::Park { tag: had.tag, attempts: 1, lanes: Vec::new(), reason: None };
-    settle(&first.settler, gone.iter().map(park).collect()).await;
-    assert!(second.settler.parked().await.expect("listing works").is_empty());
-    // What stayed with the first can be settled as ever.
-    let kept: Vec<_> = had.iter().filter(|had| !revoked.contains(&had.tag.incarnation)).cloned().collect();
-    settle(&first.settler, acks(&kept)).await;
-    drop((first, second));
-    let mut third = open(&one, spec()).await;
-    assert_eq!(numbers(&take(&mut third, gone.len()).await), numbers(&gone));
-    assert_eq!(third.settler.backlog().await.expect("asking works"), Some(0));
 }
 
 async fn settle(settler: &Arc<dyn Settler>, settlements: Vec<Settlement>) {
