@@ -17,8 +17,9 @@ use crate::{aside, committer, consumer, settling};
 
 /// How long those of this process who are about to leave the group are waited for.
 const LEAVE: Duration = Duration::from_secs(15);
-/// How long the group may take to say what is ours; it may say so later.
-const ASSIGN: Duration = Duration::from_secs(30);
+/// How long the group may take to say what is ours, beyond the time after which it gives up an instance that was killed; it
+/// may say so later.
+const ASSIGN: Duration = Duration::from_secs(15);
 
 /// A subscription that is open, as its broker knows it.
 pub(crate) struct Open {
@@ -63,7 +64,8 @@ pub(crate) async fn open(
     let receiver = Inlet { shared: shared.clone(), gone: gone.clone() };
     known(Open { shared: Arc::downgrade(&shared), gone })?;
     let mut opened = shared.opened.subscribe();
-    let assigned = tokio::time::timeout(ASSIGN, opened.wait_for(|opened| *opened)).await;
+    let patience = shared.link.options.session_timeout + ASSIGN;
+    let assigned = tokio::time::timeout(patience, opened.wait_for(|opened| *opened)).await;
     if assigned.is_err() {
         tracing::warn!(topic = shared.topic(), group = %shared.spec.group, "the group has not said yet what is ours");
     }
