@@ -6,15 +6,24 @@ use commute_core::{Address, Code, Driver, Error, Result, SharedBroker};
 const DRIVERS: &[Driver] = &[
     #[cfg(feature = "embedded")]
     commute_embedded::DRIVER,
+    #[cfg(feature = "kafka")]
+    commute_kafka::DRIVER,
     #[cfg(feature = "rabbitmq")]
     commute_rabbitmq::DRIVER,
 ];
 
 /// Schemes whose driver exists, and the feature that compiles it in.
-const FEATURES: &[(&str, &str)] =
-    &[("embedded", "embedded"), ("memory", "embedded"), ("amqp", "rabbitmq"), ("amqps", "rabbitmq-tls")];
+const FEATURES: &[(&str, &str)] = &[
+    ("embedded", "embedded"),
+    ("memory", "embedded"),
+    ("kafka", "kafka"),
+    ("kafkas", "kafka-tls"),
+    ("amqp", "rabbitmq"),
+    ("amqps", "rabbitmq-tls"),
+];
 
-/// Connects to a broker by its URL: `embedded:DIRECTORY`, `memory:` for tests, `amqp://user:password@host/vhost`.
+/// Connects to a broker by its URL: `embedded:DIRECTORY`, `memory:` for tests, `amqp://user:password@host/vhost`,
+/// `kafka://host:port`.
 ///
 /// # Errors
 /// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is; the driver's own otherwise.

@@ -1,0 +1,213 @@
+//! What becomes ours, and what ceases to be: loads a partition's state, and lets go of it in order.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use commute_core::{Change, Code, Error, Result};
+use hashbrown::HashMap;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::aside::Loaded;
+use crate::client::ANSWER;
+use crate::consumer::Watch;
+use crate::error::failed;
+use crate::library::{Library, Part};
+use crate::partition::{Partition, Phase};
+use crate::progress::{Committed, Progress, committed};
+use crate::state::{Shared, State};
+
+/// How long whoever takes over waits at most, however long the lease is.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long a commit may take before it is given up.
+const COMMIT: Duration = Duration::from_secs(10);
+
+fn numbers(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
+}
+
+/// Partitions become ours. Blocks until their state is loaded; they are fetched from where nothing is settled.
+pub(crate) fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
+    let loaded = loop {
+        if shared.state().over.is_some() {
+            break Vec::new();
+        }
+        match load(shared, library, consumer, list) {
+            Ok(loaded) => break loaded,
+            Err(error) if !error.is_retryable() => {
+                shared.fail(&error);
+                break Vec::new();
+            }
+            Err(error) => {
+                tracing::warn!(topic = shared.topic(), ?error, "the state of a partition cannot be loaded yet");
+                shared.pause(Duration::from_millis(200));
+            }
+        }
+    };
+    let mut places = list.clone();
+    for partition in &loaded {
+        let at = Offset::Offset(i64::try_from(partition.fetched).unwrap_or(i64::MAX));
+        if let Err(cause) = places.set_partition_offset(shared.topic(), partition.number, at) {
+            shared.fail(&failed("cannot set the place in a partition", cause));
+        }
+    }
+    let mut state = shared.state();
+    for partition in loaded {
+        let (number, incarnation) = (partition.number, partition.incarnation);
+        tracing::debug!(topic = shared.topic(), number, incarnation, from = partition.fetched, "a partition is ours");
+        state.last_order = state.last_order.max(partition.aside.values().map(|aside| aside.order).max().unwrap_or(0));
+        state.partitions.insert(number, partition);
+        state.tell(Change::Assigned(incarnation));
+    }
+    drop(state);
+    // Whoever receives must not see a partition before it was announced, and it is announced now.
+    if let Err(cause) = consumer.incremental_assign(&places) {
+        shared.fail(&failed("cannot take partitions over", cause));
+    }
+    shared.opened.send_replace(true);
+    shared.assigned.notify_waiters();
+    shared.changed.notify_waiters();
+}
+
+fn load(
+    shared: &Shared,
+    library: &Library,
+    consumer: &BaseConsumer<Watch>,
+    list: &TopicPartitionList,
+) -> Result<Vec<Partition>> {
+    let (topic, numbers) = (shared.topic(), numbers(list));
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut asked = TopicPartitionList::new();
+    for number in &numbers {
+        asked.add_partition(topic, *number);
+    }
+    let what = || format!("cannot ask how far group {} has come in {topic}", shared.group_id);
+    let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
+    let topics = &shared.link.publisher().topics;
+    let asides = topics.partitions(&shared.aside)?.unwrap_or(0);
+    let (mut parts, mut aside) = (Vec::new(), HashMap::<i32, Loaded>::new());
+    for partition in numbers.into_iter().filter(|number| *number < asides) {
+        let log = topics.asker.fetch_watermarks(&shared.aside, partition, ANSWER);
+        let (from, end) = log.map_err(|cause| failed(what(), cause))?;
+        parts.push(Part { partition, from: from.unsigned_abs(), end: end.unsigned_abs() });
+    }
+    library.read(&shared.aside, &parts, |message| {
+        aside.entry(message.partition()).or_default().take(message);
+        ControlFlow::Continue(())
+    })?;
+    let mut loaded = Vec::new();
+    for element in answer.elements() {
+        element.error().map_err(|cause| failed(what(), cause))?;
+        let number = element.partition();
+        let aside = aside.remove(&number).unwrap_or_default();
+        let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
+        let known = match element.offset() {
+            Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
+            _ => None,
+        };
+        loaded.push(partition(shared, number, known, aside, (log.0.unsigned_abs(), log.1.unsigned_abs())));
+    }
+    Ok(loaded)
+}
+
+/// Puts together what commit, log and aside say.
+fn partition(
+    shared: &Shared,
+    number: i32,
+    known: Option<Committed>,
+    mut aside: Loaded,
+    (start, end): (u64, u64),
+) -> Partition {
+    let topic = shared.topic();
+    let mut progress = match known {
+        None => Progress::new(start),
+        Some(Committed::Inline(progress)) => progress,
+        Some(Committed::Aside { incarnation }) => aside.progress.remove(&incarnation).unwrap_or_else(|| {
+            tracing::warn!(topic, number, "what was settled out of order is not aside any more: it comes again");
+            Progress::new(start)
+        }),
+    };
+    if progress.settled.low() > end {
+        tracing::warn!(
+            topic,
+            number,
+            end,
+            "the topic ends before what is settled: it is another one, read from its start"
+        );
+        progress = Progress::new(start);
+        aside = Loaded::default();
+    }
+    if progress.settled.low() < start {
+        let lost = start - progress.settled.low();
+        tracing::warn!(topic, number, lost, "the topic has removed what was not settled yet");
+        if progress.settled.done_beyond() == 0 {
+            progress.settled = commute_core::watermark::Watermark::new(start);
+        } else {
+            (progress.settled.low()..start).for_each(|gone| _ = progress.settled.done(gone));
+        }
+    }
+    let outlived = aside.progress.keys().copied().collect();
+    let mut state = shared.state();
+    for parked in aside.asides.values_mut().filter(|parked| !parked.back) {
+        let fits = parked.record.as_ref().is_some_and(|record| State::keep(state.kept(), record));
+        if !fits {
+            parked.record = None;
+        }
+    }
+    drop(state);
+    // Random, so that the tags of another process, or of this one before, mean nothing here.
+    let incarnation = fastrand::u32(1..);
+    let mut partition = Partition::new(number, incarnation, progress, aside.asides);
+    partition.notes = aside.notes;
+    partition.outlived = outlived;
+    partition
+}
+
+/// Partitions go to others. Blocks until nothing of them is in somebody's hands, or time is up, and until what was settled is
+/// committed; then settling what is left of them does nothing.
+pub(crate) fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
+    let (numbers, lost) = (numbers(list), consumer.assignment_lost());
+    let mut state = shared.state();
+    for number in &numbers {
+        if let Some(incarnation) = state.partitions.get(number).map(|partition| partition.incarnation) {
+            state.tell(Change::Revoked(incarnation));
+        }
+        state.stop(*number, Phase::Leaving);
+        if lost {
+            // The others have begun already.
+            state.remove(*number);
+        }
+    }
+    shared.assigned.notify_waiters();
+    if !lost {
+        let until = Instant::now() + shared.spec.lease.min(LONGEST_WAIT);
+        let held = |state: &mut State| {
+            let in_hands = |number| state.partitions.get(number).is_some_and(|partition| !partition.held.is_empty());
+            !state.settled && numbers.iter().any(in_hands)
+        };
+        state = shared.wait_while(state, until, held);
+        numbers.iter().for_each(|number| state.stop(*number, Phase::Fenced));
+    }
+    // What is on its way must not arrive after the others have begun.
+    let until = Instant::now() + COMMIT;
+    state = shared.wait_while(state, until, |state| {
+        let dirty = |number| state.partitions.get(number).is_some_and(Partition::is_dirty);
+        state.settling || state.committing || (!state.left && numbers.iter().any(dirty))
+    });
+    for number in &numbers {
+        if state.remove(*number).is_some_and(|partition| partition.is_dirty()) {
+            tracing::warn!(topic = shared.topic(), number, "a partition went to others before a last commit");
+        }
+    }
+    drop(state);
+    shared.turn();
+    shared.changed.notify_waiters();
+    let released = consumer.incremental_unassign(list).or_else(|_| consumer.unassign());
+    if let Err(cause) = released {
+        let error = Error::new(Code::BrokerUnavailable, "cannot give partitions up").caused_by(cause);
+        tracing::warn!(topic = shared.topic(), ?error, "the group goes on without us");
+    }
+}

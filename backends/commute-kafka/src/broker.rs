@@ -1,0 +1,228 @@
+//! The Kafka broker: connects, publishes, subscribes, closes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use commute_core::{
+    BoxFuture, Broker, Capabilities, Code, Error, Outgoing, Receipt, Result, Subscription, SubscriptionSpec,
+};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::capabilities::Limits;
+use crate::client::{ANSWER, Ear};
+use crate::error::code;
+use crate::membership::wait_for;
+use crate::options::Options;
+use crate::publisher::{Item, Publisher};
+use crate::settler::blocking;
+use crate::subscribe::{Open, open};
+use crate::topics::Topics;
+use crate::wire;
+
+/// How long closing waits for what was accepted, and for subscriptions to leave their groups.
+const CLOSE: Duration = Duration::from_secs(30);
+/// A topic that every server has; asking for it also says who the servers are.
+const PROBE: &str = "__consumer_offsets";
+
+/// What the broker and its subscriptions share. The last one to let go of it ends its threads.
+pub(crate) struct Link {
+    pub(crate) options: Options,
+    limits: Limits,
+    publisher: Arc<Publisher>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    pub(crate) fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// How much the metadata of a commit may take.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.limits.metadata_bytes
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let (publisher, thread) = (self.publisher.clone(), self.thread.take());
+        publisher.end();
+        // The client library ends its own threads, and blocks until they have.
+        let ending = std::thread::Builder::new().name("commute-kafka-end".to_owned()).spawn(move || {
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("the publisher's thread has panicked");
+            }
+            drop(publisher);
+        });
+        if let Err(cause) = ending {
+            tracing::warn!(%cause, "cannot start a thread");
+        }
+    }
+}
+
+/// A connection to Kafka.
+pub struct Kafka {
+    link: Arc<Link>,
+    label: String,
+    capabilities: Capabilities,
+    open: Mutex<Opened>,
+}
+
+#[derive(Default)]
+struct Opened {
+    closed: bool,
+    subscriptions: Vec<Open>,
+}
+
+impl Kafka {
+    /// Connects: checks that a server answers and takes the credentials.
+    ///
+    /// # Errors
+    /// `BrokerUnavailable`, `AccessRefused`, `TlsFailed`, `InvalidOption`.
+    pub async fn connect(options: Options) -> Result<Arc<Self>> {
+        let link = blocking(move || connect(options)).await?;
+        let (label, capabilities) = (link.options.label(), link.limits.capabilities());
+        Ok(Arc::new(Kafka { link: Arc::new(link), label, capabilities, open: Mutex::default() }))
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.opened().closed { Err(closed()) } else { Ok(()) }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Closed, "the connection is closed")
+}
+
+fn connect(options: Options) -> Result<Link> {
+    options.check()?;
+    let ear = Ear::default();
+    let topics = Topics::new(&options, &ear)?;
+    let label = options.label();
+    let until = Instant::now() + ANSWER;
+    let server = loop {
+        let answer = topics.asker.fetch_metadata(Some(PROBE), Duration::from_millis(500));
+        if let Ok(found) = &answer
+            && let Some(server) = found.brokers().first()
+        {
+            break server.id();
+        }
+        // Errors of the connection come with the events of the client.
+        drop(topics.asker.poll(Duration::from_millis(10)));
+        if let Some((kafka, reason)) = ear.take() {
+            let refused = match kafka {
+                RDKafkaErrorCode::AllBrokersDown => Code::BrokerUnavailable,
+                other => code(other),
+            };
+            // Not every server of the list has been tried yet.
+            let tried = kafka == RDKafkaErrorCode::AllBrokersDown || refused != Code::BrokerUnavailable;
+            if tried || Instant::now() > until {
+                return Err(Error::new(refused, format!("cannot connect to {label}: {reason}")));
+            }
+        }
+        if Instant::now() > until {
+            let error = Error::new(Code::BrokerUnavailable, format!("{label} does not answer"));
+            return Err(match answer {
+                Err(cause @ KafkaError::MetadataFetch(_)) => error.caused_by(cause),
+                _ => error,
+            });
+        }
+    };
+    let limits = Limits::of(topics.settings(server).as_ref(), &options);
+    let mut config = options.client();
+    config
+        .set("linger.ms", options.linger.as_millis().to_string())
+        .set("message.max.bytes", limits.message_bytes.clamp(1_000, 1_000_000_000).to_string());
+    let (publisher, thread) = Publisher::start(config, topics, &ear)?;
+    Ok(Link { options, limits, publisher, thread: Some(thread) })
+}
+
+/// Refuses what Kafka cannot do, before anything is sent.
+pub(crate) fn refuse<'a>(events: impl Iterator<Item = &'a Outgoing>, link: &Link) -> Result<()> {
+    let (limits, limit) = (&link.limits, link.limits.capabilities().max_event_bytes);
+    for Outgoing { topic, envelope, not_before } in events {
+        if not_before.is_some() {
+            let detail = format!("event {} for {topic} is for later, and Kafka delivers at once", envelope.id);
+            return Err(Error::new(Code::NeedNotMet, detail));
+        }
+        let size = envelope.size();
+        if size > limit || wire::size(envelope) > limits.message_bytes {
+            let detail = format!("event {} for {topic} has {size} bytes; the limit is {limit}", envelope.id);
+            return Err(Error::new(Code::PayloadTooLarge, detail));
+        }
+    }
+    Ok(())
+}
+
+impl Broker for Kafka {
+    fn driver(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn address(&self) -> &str {
+        &self.label
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
+        Box::pin(async move {
+            self.check_open()?;
+            refuse(batch.iter(), &self.link)?;
+            let answer = self.link.publisher.send(batch.into_iter().map(Item::Event).collect());
+            answer.await.unwrap_or_else(|_| Err(closed()))
+        })
+    }
+
+    fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>> {
+        Box::pin(async move {
+            self.check_open()?;
+            let known = |open: Open| {
+                let mut opened = self.opened();
+                if opened.closed {
+                    open.end();
+                    return Err(closed());
+                }
+                opened.subscriptions.retain(|open| open.shared.strong_count() > 0);
+                opened.subscriptions.push(open);
+                Ok(())
+            };
+            open(self.link.clone(), spec, known).await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let gone: Vec<_> = {
+                let mut opened = self.opened();
+                opened.closed = true;
+                opened.subscriptions.iter().inspect(|open| open.end()).map(|open| open.gone.clone()).collect()
+            };
+            let until = Instant::now() + CLOSE;
+            let mut left = true;
+            for gone in gone {
+                left &= wait_for(gone, until.saturating_duration_since(Instant::now())).await;
+            }
+            let link = self.link.clone();
+            blocking(move || link.publisher.flush(until.saturating_duration_since(Instant::now()))).await?;
+            if left {
+                return Ok(());
+            }
+            Err(Error::new(Code::BrokerUnavailable, "not every subscription could leave its group in time"))
+        })
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.opened().subscriptions.iter().for_each(Open::end);
+    }
+}

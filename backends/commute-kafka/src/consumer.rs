@@ -1,0 +1,180 @@
+//! The poll thread: takes records from the log into the buffers, and takes part in the group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use commute_core::{Code, Error, Result};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Message};
+
+use crate::assignment::{assign, revoke};
+use crate::client::told;
+use crate::error::{code, failed};
+use crate::library::Library;
+use crate::membership::Member;
+use crate::options::Options;
+use crate::state::Shared;
+use crate::wire::{self, Record};
+
+/// How much is fetched ahead of the receiver.
+const BUFFERED: usize = 8_192;
+const BUFFERED_BYTES: usize = 16 << 20;
+/// After what time the poll thread looks whether the subscription has ended.
+const IDLE: Duration = Duration::from_millis(25);
+/// How many records are taken in under one lock.
+const AT_ONCE: usize = 256;
+
+/// What the log said of a partition while it had this incarnation.
+struct Came {
+    number: i32,
+    incarnation: u32,
+    /// A record, where it is wanted, at its offset; nothing when the log ends here for now.
+    record: Option<(u64, Option<Record>)>,
+}
+
+/// Hears of rebalances, on the poll thread.
+pub(crate) struct Watch {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) library: Arc<Library>,
+}
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        told(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(topic = self.shared.topic(), %error, reason, "the connection reports an error");
+    }
+}
+
+impl ConsumerContext for Watch {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                assign(&self.shared, &self.library, consumer, list);
+            }
+            _ => revoke(&self.shared, consumer, list),
+        }
+    }
+}
+
+/// What the group's consumer is told.
+pub(crate) fn config(options: &Options, group_id: &str) -> ClientConfig {
+    let session = options.session_timeout.as_millis();
+    let mut config = options.client();
+    config
+        .set("group.id", group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", session.to_string())
+        // The others learn of a newcomer with their next heartbeat.
+        .set("heartbeat.interval.ms", (session / 3).min(500).to_string())
+        .set("max.poll.interval.ms", session.max(300_000).to_string())
+        .set("fetch.queue.backoff.ms", "20")
+        .set("fetch.error.backoff.ms", "100")
+        .set("queued.min.messages", "10000")
+        .set("queued.max.messages.kbytes", "16384");
+    config
+}
+
+/// Joins the group.
+pub(crate) fn join(options: &Options, shared: &Arc<Shared>, library: &Arc<Library>) -> Result<BaseConsumer<Watch>> {
+    let watch = Watch { shared: shared.clone(), library: library.clone() };
+    let made = config(options, &shared.group_id).create_with_context(watch);
+    let consumer: BaseConsumer<Watch> =
+        made.map_err(|cause| failed("the client library does not take the settings", cause))?;
+    let what = || format!("cannot subscribe to {}", shared.topic());
+    consumer.subscribe(&[shared.topic()]).map_err(|cause| failed(what(), cause))?;
+    Ok(consumer)
+}
+
+/// Polls until the subscription has left the group.
+pub(crate) fn run(shared: &Shared, member: &Member) {
+    let consumer = member.consumer();
+    let mut paused = None;
+    let mut came = Vec::new();
+    loop {
+        // Somebody may take from a full buffer at any moment, and nothing tells this thread.
+        let wait = if paused.is_some() { Duration::from_millis(5) } else { IDLE };
+        let mut polled = consumer.poll(wait);
+        while let Some(outcome) = polled {
+            match outcome {
+                Ok(message) => {
+                    let (number, offset) = (message.partition(), message.offset().unsigned_abs());
+                    let wanted = shared.state().partitions.get(&number).map(|p| (p.incarnation, p.wants(offset)));
+                    if let Some((incarnation, wanted)) = wanted {
+                        let record = wanted.then(|| wire::read(&message, shared.spec.mapping.as_deref()));
+                        came.push(Came { number, incarnation, record: Some((offset, record)) });
+                    }
+                }
+                Err(KafkaError::PartitionEOF(number)) => {
+                    let incarnation = shared.state().partitions.get(&number).map_or(0, |p| p.incarnation);
+                    came.push(Came { number, incarnation, record: None });
+                }
+                Err(cause) => heard(shared, cause),
+            }
+            polled = if came.len() < AT_ONCE { consumer.poll(Duration::ZERO) } else { None };
+        }
+        if !came.is_empty() {
+            let mut state = shared.state();
+            for Came { number, incarnation, record } in came.drain(..) {
+                let known = state.partitions.get_mut(&number).filter(|known| known.incarnation == incarnation);
+                let Some(partition) = known else { continue };
+                let Some((offset, record)) = record else {
+                    partition.reach_end();
+                    continue;
+                };
+                let again = record.is_none() && offset >= partition.fetched;
+                if let Some(bytes) = partition.fetch(offset, record) {
+                    state.buffered += 1;
+                    state.buffered_bytes += bytes;
+                }
+                state.absorbed += u64::from(again);
+            }
+            drop(state);
+            shared.changed.notify_waiters();
+        }
+        let state = shared.state();
+        if state.left {
+            return;
+        }
+        let (count, bytes, partitions) = (state.buffered, state.buffered_bytes, state.partitions.len());
+        drop(state);
+        let full = count >= BUFFERED || bytes >= BUFFERED_BYTES;
+        let room = count < BUFFERED / 2 && bytes < BUFFERED_BYTES / 2;
+        if full && paused != Some(partitions) {
+            paused = consumer.assignment().and_then(|ours| consumer.pause(&ours)).is_ok().then_some(partitions);
+        } else if room && paused.is_some() {
+            if let Err(cause) = consumer.assignment().and_then(|ours| consumer.resume(&ours)) {
+                tracing::warn!(topic = shared.topic(), %cause, "fetching does not go on yet");
+            } else {
+                paused = None;
+            }
+        }
+    }
+}
+
+/// An error of the consumer. Connections come back by themselves; what the server refuses does not.
+fn heard(shared: &Shared, cause: KafkaError) {
+    let lasting = match &cause {
+        KafkaError::MessageConsumptionFatal(_) => true,
+        other => other
+            .rdkafka_error_code()
+            .is_some_and(|answer| answer != RDKafkaErrorCode::Authentication && code(answer) == Code::AccessRefused),
+    };
+    if lasting {
+        shared.fail(&failed(format!("the server refuses {} to group {}", shared.topic(), shared.group_id), cause));
+    } else if shared.interrupted.is_due() {
+        let error = Error::new(Code::BrokerUnavailable, "fetching is interrupted").caused_by(cause);
+        tracing::warn!(topic = shared.topic(), group = %shared.spec.group, ?error, "it goes on when the server is back");
+    }
+}

@@ -1,0 +1,90 @@
+//! The wire: CloudEvents in Kafka's binary mode, and whatever else a record may hold.
+//!
+//! Source: CloudEvents Kafka Protocol Binding 1.0.2. Attributes are headers `ce_NAME`, the media type is the header
+//! `content-type`, the payload is the value as it is, and the partition key is the record's key.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use commute_core::foreign::{self, Mapping, Message};
+use commute_core::{Envelope, Timestamp, cloudevents};
+use rdkafka::Message as _;
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+
+const PREFIX: &str = "ce_";
+const CONTENT_TYPE: &str = "content-type";
+
+/// What the log holds of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) envelope: Envelope,
+    pub(crate) published: Timestamp,
+    pub(crate) malformed: Option<Arc<str>>,
+}
+
+impl Record {
+    /// About how much memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.envelope.size() + 256
+    }
+}
+
+/// The headers of an event.
+pub(crate) fn headers(envelope: &Envelope) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(8 + envelope.extensions.len());
+    for (name, value) in cloudevents::attributes(envelope) {
+        headers = headers.insert(Header { key: &format!("{PREFIX}{name}"), value: Some(&value) });
+    }
+    match &envelope.data_content_type {
+        Some(kind) => headers.insert(Header { key: CONTENT_TYPE, value: Some(&**kind) }),
+        None => headers,
+    }
+}
+
+/// About how many bytes the record takes in a batch.
+pub(crate) fn size(envelope: &Envelope) -> usize {
+    // A header has its prefix and two lengths; five attributes are always there.
+    let headers = 10 + envelope.extensions.len();
+    envelope.size() + envelope.partition_key().map_or(0, str::len) + headers * 16 + 256
+}
+
+/// Headers, as text where they are text.
+fn texts(message: &BorrowedMessage<'_>) -> Option<Vec<(String, String)>> {
+    // The library panics on a header whose name is no UTF-8.
+    catch_unwind(AssertUnwindSafe(|| {
+        let headers = message.headers()?.iter();
+        let text = |header: Header<'_, &[u8]>| {
+            Some((header.key.to_owned(), std::str::from_utf8(header.value.unwrap_or_default()).ok()?.to_owned()))
+        };
+        Some(headers.filter_map(text).collect())
+    }))
+    .unwrap_or_else(|_| {
+        tracing::warn!(offset = message.offset(), "a record has a header whose name is no text");
+        None
+    })
+}
+
+/// One header as text.
+pub(crate) fn header(message: &BorrowedMessage<'_>, name: &str) -> Option<String> {
+    texts(message)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+/// Reads a record of a topic.
+pub(crate) fn read(message: &BorrowedMessage<'_>, mapping: Option<&Mapping>) -> Record {
+    let published = message.timestamp().to_millis().filter(|millis| *millis >= 0);
+    let published = Timestamp(published.unwrap_or(0).saturating_mul(1000));
+    let headers = texts(message).unwrap_or_default();
+    let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
+    let foreign = Message {
+        content_type: content_type.map(|(_, kind)| kind.clone()),
+        headers,
+        id: None,
+        key: message.key().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
+        time: Some(published),
+        coordinates: Some(format!("{}/{}/{}", message.topic(), message.partition(), message.offset())),
+        body: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+    };
+    let read = foreign::read(foreign, &[PREFIX], mapping);
+    Record { envelope: read.envelope, published, malformed: read.malformed }
+}
