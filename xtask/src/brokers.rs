@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use servers::{Kind, Options, Server, docker};
 
-use crate::run;
+use crate::{run, shop_check};
 
 /// What to do with which servers.
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// When a suite fails.
-pub(crate) fn test() -> Result<Vec<String>> {
+pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
     let suites = [
         (Kind::Rabbitmq, "commute-rabbitmq", "COMMUTE_TEST_RABBITMQ"),
         (Kind::Kafka, "commute-kafka", "COMMUTE_TEST_KAFKA"),
@@ -112,6 +112,9 @@ pub(crate) fn test() -> Result<Vec<String>> {
             down(kind)?;
         }
         if let Err(cause) = tested {
+            failed.push(format!("{cause:#}"));
+        }
+        if shop && let Err(cause) = shop_check::run_on(kind) {
             failed.push(format!("{cause:#}"));
         }
     }

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("── brokers: left out (--embedded)\n");
     } else {
         run::step("brokers", || {
-            left_out = brokers::test()?;
+            left_out = brokers::test(!args.quick)?;
             Ok(())
         })?;
     }

@@ -62,7 +62,7 @@ pub struct Options {
     pub replication: i32,
     /// Whether missing topics are created: yes.
     pub declare: bool,
-    /// After what time without a sign of life the group gives a subscription's partitions to others: 45 seconds.
+    /// After what time without a sign of life the group gives a subscription's partitions to others: 10 seconds.
     pub session_timeout: Duration,
     /// How long an event may wait for others that are sent with it: a millisecond.
     pub linger: Duration,
@@ -124,7 +124,7 @@ impl Options {
             partitions: address.take("partitions")?.unwrap_or(1),
             replication: address.take("replication")?.unwrap_or(-1),
             declare: address.take("declare")?.unwrap_or(true),
-            session_timeout: Duration::from_millis(address.take("session_timeout_ms")?.unwrap_or(45_000)),
+            session_timeout: Duration::from_millis(address.take("session_timeout_ms")?.unwrap_or(10_000)),
             linger: Duration::from_millis(address.take("linger_ms")?.unwrap_or(1)),
         };
         address.finish(KNOWN)?;

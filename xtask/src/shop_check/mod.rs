@@ -1,7 +1,8 @@
 //! Shop-check: the shop's result must be exact, however it is run and however often it is killed.
 //!
-//! `shop` starts it, `kills` kills it, `oracle` calculates what it must end with, `outcome` compares.
+//! `brokers` runs it on real servers, `shop` starts it, `kills` kills it, `oracle` calculates what it must end with, `outcome` compares.
 
+mod brokers;
 mod kills;
 mod oracle;
 mod outcome;
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// How long one run may take before it counts as stuck.
     #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
     limit: u64,
+    /// Run it on real servers of these kinds, instead of on the embedded broker.
+    #[arg(long, value_name = "KIND")]
+    broker: Vec<servers::Kind>,
     /// Only calculate, and write what the shop must end with.
     #[arg(long, value_name = "FILE", requires = "input")]
     calculate: Option<PathBuf>,
@@ -53,7 +57,26 @@ const KILLS: usize = 5;
 /// As [`run`].
 pub(crate) fn run_short() -> Result<()> {
     let limit = 300;
-    run(&Args { input: None, expected: None, orders: None, seed: 1, short: true, limit, calculate: None })
+    run(&Args {
+        input: None,
+        expected: None,
+        orders: None,
+        seed: 1,
+        short: true,
+        limit,
+        calculate: None,
+        broker: Vec::new(),
+    })
+}
+
+/// The short check on one kind of server.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on(kind: servers::Kind) -> Result<()> {
+    let limit = 300;
+    let broker = vec![kind];
+    run(&Args { input: None, expected: None, orders: None, seed: 1, short: true, limit, calculate: None, broker })
 }
 
 /// Does all the runs.
@@ -65,7 +88,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return oracle::calculate(input)?.save(file);
     }
     let scratch = tempfile::Builder::new().prefix("shop-check-").tempdir_in(run::target())?;
-    let checked = Check::new(args, scratch.path()).and_then(|check| check.all_runs());
+    let checked = Check::new(args, scratch.path()).and_then(|check| match args.broker.is_empty() {
+        true => check.all_runs(),
+        false => args.broker.iter().try_for_each(|kind| check.runs_on(*kind)),
+    });
     if checked.is_err() {
         eprintln!("everything the runs left is kept in {}", scratch.keep().display());
     }

@@ -55,6 +55,23 @@ impl Outcome {
         Ok(())
     }
 
+    /// Takes in what another shop did with other events: what customers were charged adds up.
+    ///
+    /// # Errors
+    /// When an amount is no number with up to three decimals.
+    pub(crate) fn add(&mut self, other: Outcome) -> Result<()> {
+        self.stock.extend(other.stock);
+        self.orders.extend(other.orders);
+        for (customer, amount) in other.customers {
+            let sum = match self.customers.get(&customer) {
+                Some(before) => text(thousandths(before)? + thousandths(&amount)?),
+                None => amount,
+            };
+            self.customers.insert(customer, sum);
+        }
+        Ok(())
+    }
+
     /// How much it is.
     pub(crate) fn summary(&self) -> String {
         let mut statuses: BTreeMap<&str, usize> = BTreeMap::new();
@@ -65,6 +82,16 @@ impl Outcome {
         let (orders, stock, customers) = (self.orders.len(), self.stock.len(), self.customers.len());
         format!("{orders} orders ({}), {stock} products, {customers} customers charged", statuses.join(", "))
     }
+}
+
+fn thousandths(amount: &str) -> Result<i64> {
+    let (whole, part) = amount.split_once('.').unwrap_or((amount, ""));
+    let digits = format!("{whole}{part:0<3}");
+    digits.parse().with_context(|| format!("{amount:?} is no amount with three decimals"))
+}
+
+fn text(thousandths: i64) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
 fn differences<T: PartialEq + Debug>(
@@ -112,6 +139,14 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(!error.contains("orders"), "{error}");
+    }
+
+    #[test]
+    fn what_two_shops_charged_adds_up() {
+        let mut sum = outcome(&[], "1.500");
+        sum.add(outcome(&[("a", 1)], "2.755")).unwrap();
+        assert_eq!((sum.customers["guest"].as_str(), sum.stock["a"]), ("4.255", 1));
+        assert!(sum.add(outcome(&[], "x")).is_err());
     }
 
     #[test]

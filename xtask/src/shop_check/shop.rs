@@ -56,11 +56,19 @@ impl Shop {
     /// # Errors
     /// When it cannot start.
     pub(crate) fn start(&self, folder: &Path, arguments: &[String]) -> Result<Running> {
+        self.start_on(&folder.join("data"), folder, arguments)
+    }
+
+    /// Starts it, or a part of it, on a data directory; its report and what it says go to a folder of its own.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub(crate) fn start_on(&self, data: &Path, folder: &Path, arguments: &[String]) -> Result<Running> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let report = folder.join("report.json");
         let errors = folder.join("stderr.txt");
         let mut command = Command::new(&self.program);
-        command.args(arguments).arg("--data").arg(folder.join("data")).arg("--report").arg(&report);
+        command.args(arguments).arg("--data").arg(data).arg("--report").arg(&report);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
         let began = Instant::now();
         let mut child = command.spawn().context("cannot start the shop")?;
