@@ -57,12 +57,15 @@ pub(crate) fn read(mut command: Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Builds a program of the workspace in release and says where it is.
+/// Builds a program of the workspace in release, with some of its features, and says where it is.
 ///
 /// # Errors
 /// When it does not compile.
-pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
-    let messages = read(cargo(&["build", "--release", "-p", package, "--message-format", "json-render-diagnostics"]))?;
+pub(crate) fn build_release(package: &str, features: &[&str]) -> Result<PathBuf> {
+    let features = features.join(",");
+    let format = "json-render-diagnostics";
+    let build = ["build", "--release", "-p", package, "--features", &features, "--message-format", format];
+    let messages = read(cargo(&build))?;
     let executable = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
         let ours = message["target"]["name"] == package && message["target"]["kind"][0] == "bin";
         ours.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()

@@ -35,23 +35,28 @@ impl Limits {
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {
-        let replicated = self.replication >= 2 && self.in_sync >= 2;
-        Capabilities {
-            durability: if replicated { Durability::Replicated } else { Durability::Written },
-            ordering: Ordering::Partition,
-            group_order: GroupOrder::Partition,
-            shared: true,
-            atomic_settle: false,
-            confirmed_acks: true,
-            durable_retry: true,
-            durable_parking: true,
-            delayed_publish: false,
-            retained: true,
-            positions: true,
-            replay: false,
-            dedup_window: None,
-            inbox_retention: None,
-            max_event_bytes: self.message_bytes.saturating_sub(OVERHEAD).min(MAX_EVENT_BYTES),
-        }
+        let max_event_bytes = self.message_bytes.saturating_sub(OVERHEAD).min(MAX_EVENT_BYTES);
+        Capabilities { max_event_bytes, ..capabilities(self.replication >= 2 && self.in_sync >= 2) }
+    }
+}
+
+/// What a server gives with the usual limits, with and without replication (two in-sync replicas at least).
+pub fn capabilities(replicated: bool) -> Capabilities {
+    Capabilities {
+        durability: if replicated { Durability::Replicated } else { Durability::Written },
+        ordering: Ordering::Partition,
+        group_order: GroupOrder::Partition,
+        shared: true,
+        atomic_settle: false,
+        confirmed_acks: true,
+        durable_retry: true,
+        durable_parking: true,
+        delayed_publish: false,
+        retained: true,
+        positions: true,
+        replay: false,
+        dedup_window: None,
+        inbox_retention: None,
+        max_event_bytes: MAX_EVENT_BYTES,
     }
 }

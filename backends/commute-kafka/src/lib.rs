@@ -53,6 +53,7 @@ mod wire;
 use commute_core::{Address, BoxFuture, Driver, Result, SharedBroker};
 
 pub use broker::Kafka;
+pub use capabilities::capabilities;
 pub use options::{Options, Sasl};
 
 /// `kafka://host:port` and, encrypted, `kafkas://host:port`.

@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::attend::Shared;
+use crate::capabilities::capabilities;
 use crate::link::Link;
 use crate::options::{Instances, Options};
 use crate::publisher::Publisher;
 use crate::receiver::Inlet;
 use crate::settler::{self, Outlet};
 use crate::topology::{Names, Topology};
-use crate::{capabilities, error, wire};
+use crate::{error, wire};
 
 /// How long a close waits for what was begun.
 const CLOSING: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ impl RabbitMq {
         let publisher = Publisher::start(&link, topology.clone());
         Ok(RabbitMq {
             address: options.address(),
-            capabilities: capabilities::of(&options),
+            capabilities: capabilities(&options),
             options,
             link,
             topology,

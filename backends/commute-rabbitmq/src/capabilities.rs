@@ -10,8 +10,8 @@ pub(crate) const MAX_EVENT_BYTES: usize = (16 << 20) - (256 << 10);
 /// Attributes travel in one frame, and servers take frames of 128 KiB unless told otherwise.
 pub(crate) const MAX_ATTRIBUTE_BYTES: usize = 96 << 10;
 
-/// What the server gives.
-pub(crate) fn of(options: &Options) -> Capabilities {
+/// What a server gives when it is used like this.
+pub fn capabilities(options: &Options) -> Capabilities {
     Capabilities {
         durability: match options.queue_type {
             QueueType::Quorum => Durability::Synced,

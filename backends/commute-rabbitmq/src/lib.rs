@@ -39,6 +39,7 @@ mod wire;
 use commute_core::{Address, BoxFuture, Driver, Result, SharedBroker};
 
 pub use broker::RabbitMq;
+pub use capabilities::capabilities;
 pub use options::{Instances, Options, QueueType};
 
 /// `amqp://…` and `amqps://…`.

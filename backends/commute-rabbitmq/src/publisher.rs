@@ -1,5 +1,6 @@
-//! The publisher: one task that sends in the order of asking, waits for confirms, and sends again on the next connection
-//! what was not confirmed on the last.
+//! The publisher: one task that sends in the order of asking and waits for confirms.
+//!
+//! What was not confirmed on one connection is sent again on the next, in the same order.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

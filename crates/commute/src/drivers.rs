@@ -41,3 +41,8 @@ pub async fn connect(url: &str) -> Result<SharedBroker> {
     let detail = format!("no driver for {scheme}: URLs; this build knows {}", known.join(", "));
     Err(Error::new(Code::UnknownScheme, detail))
 }
+
+/// The code blocks of the pages about brokers are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/brokers/rabbitmq.md")]
+struct BrokerPages;

@@ -41,10 +41,16 @@ pub(crate) struct Args {
     /// Run it on real servers of these kinds, instead of on the embedded broker.
     #[arg(long, value_name = "KIND")]
     broker: Vec<servers::Kind>,
+    /// Build it for every broker although it runs on the embedded one: what is built already is not built again.
+    #[arg(long)]
+    with_brokers: bool,
     /// Only calculate, and write what the shop must end with.
     #[arg(long, value_name = "FILE", requires = "input")]
     calculate: Option<PathBuf>,
 }
+
+/// The features of the shop for brokers beside the embedded one.
+const BROKERS: [&str; 2] = ["kafka", "rabbitmq"];
 
 const ORDERS: u64 = 20_000;
 /// Enough for the kills to find it at work.
@@ -55,8 +61,9 @@ const KILLS: usize = 5;
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_short() -> Result<()> {
+pub(crate) fn run_short(with_brokers: bool) -> Result<()> {
     let limit = 300;
+    let broker = Vec::new();
     run(&Args {
         input: None,
         expected: None,
@@ -65,7 +72,8 @@ pub(crate) fn run_short() -> Result<()> {
         short: true,
         limit,
         calculate: None,
-        broker: Vec::new(),
+        broker,
+        with_brokers,
     })
 }
 
@@ -76,7 +84,17 @@ pub(crate) fn run_short() -> Result<()> {
 pub(crate) fn run_on(kind: servers::Kind) -> Result<()> {
     let limit = 300;
     let broker = vec![kind];
-    run(&Args { input: None, expected: None, orders: None, seed: 1, short: true, limit, calculate: None, broker })
+    run(&Args {
+        input: None,
+        expected: None,
+        orders: None,
+        seed: 1,
+        short: true,
+        limit,
+        calculate: None,
+        broker,
+        with_brokers: true,
+    })
 }
 
 /// Does all the runs.
@@ -108,7 +126,13 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(args: &'a Args, folder: &'a Path) -> Result<Self> {
-        let shop = Shop { program: run::build_release("shop")?, limit: Duration::from_secs(args.limit) };
+        let shop = Shop {
+            program: run::build_release(
+                "shop",
+                if args.with_brokers || !args.broker.is_empty() { &BROKERS } else { &[] },
+            )?,
+            limit: Duration::from_secs(args.limit),
+        };
         let input = match &args.input {
             Some(file) => file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?,
             None => {
