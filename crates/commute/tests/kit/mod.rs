@@ -41,6 +41,10 @@ impl Log {
         self.0.lock().unwrap().push(what.into());
     }
 
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
     pub fn taken(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
