@@ -12,7 +12,8 @@ use commute_core::{
 };
 use commute_rabbitmq::{Options, RabbitMq};
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -33,6 +34,8 @@ async fn connect(options: &str) -> RabbitMq {
 async fn somebody() -> (Connection, Channel) {
     let connection = Connection::connect(&server::url(), ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
+    // So that what was told is there before anything that is told elsewhere.
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     (connection, channel)
 }
 
