@@ -18,7 +18,6 @@ pub(crate) struct Stored {
 pub(crate) struct Effect {
     pub(crate) n: usize,
     pub(crate) process: String,
-    pub(crate) began: u64,
     pub(crate) ended: u64,
 }
 
@@ -285,7 +284,7 @@ mod tests {
             let outcome = if touch.is_stored() { Outcome::Written } else { Outcome::Done };
             records.push(run(touch, "a", start, end, outcome));
             if touch.is_stored() {
-                store.effects.push(Effect { n: touch.n, process: "a".to_owned(), began: start, ended: end });
+                store.effects.push(Effect { n: touch.n, process: "a".to_owned(), ended: end });
             }
         }
         (records, vec![store])

@@ -1,12 +1,12 @@
 //! The consumers as the one who starts, kills and stops them sees them: processes of this very program.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -33,8 +33,8 @@ pub(crate) struct Consumer {
 enum Ask {
     /// SIGKILL, and a new process after a while, if at all.
     Kill(Option<Duration>, oneshot::Sender<()>),
-    /// It stops as a service should.
-    Leave,
+    /// It stops as a service should, and a new process begins, if it is wanted.
+    Leave(Option<oneshot::Sender<()>>),
 }
 
 impl Consumer {
@@ -49,6 +49,14 @@ impl Consumer {
         self.ask_to_die(Some(pause)).await
     }
 
+    /// Lets it stop and starts it again at once.
+    pub(crate) async fn restart(&self) -> Result<()> {
+        let (reply, begun) = oneshot::channel();
+        let gone = || format!("the consumer {} is gone", self.name);
+        self.asks.send(Ask::Leave(Some(reply))).await.ok().with_context(gone)?;
+        begun.await.with_context(gone)
+    }
+
     /// Kills it for good. Answers how often it ended by itself.
     pub(crate) async fn kill(self) -> Result<usize> {
         self.ask_to_die(None).await?;
@@ -58,7 +66,7 @@ impl Consumer {
     /// Lets it stop. Answers how often it ended by itself.
     pub(crate) async fn leave(self) -> Result<usize> {
         // If it is gone, its task says why.
-        let _ = self.asks.send(Ask::Leave).await;
+        let _ = self.asks.send(Ask::Leave(None)).await;
         self.task.await?
     }
 
@@ -73,7 +81,8 @@ impl Consumer {
 async fn attend(order: Order, history: History, mut asked: mpsc::Receiver<Ask>) -> Result<usize> {
     let log = order.history.with_file_name(format!("{}.log", order.process));
     let mut ended = 0;
-    let mut child = spawn(&order, &log)?;
+    // The input is held beside the child, because waiting for a child closes its input.
+    let (mut child, mut input) = spawn(&order, &log)?;
     loop {
         let ask = tokio::select! {
             ask = asked.recv() => ask,
@@ -84,7 +93,7 @@ async fn attend(order: Order, history: History, mut asked: mpsc::Receiver<Ask>) 
                     bail!("{} ended by itself {ended} times; see {}", order.process, log.display());
                 }
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                child = spawn(&order, &log)?;
+                (child, input) = spawn(&order, &log)?;
                 continue;
             }
         };
@@ -94,24 +103,29 @@ async fn attend(order: Order, history: History, mut asked: mpsc::Receiver<Ask>) 
                 let _ = reply.send(());
                 let Some(pause) = pause else { return Ok(ended) };
                 tokio::time::sleep(pause).await;
-                child = spawn(&order, &log)?;
+                (child, input) = spawn(&order, &log)?;
             }
-            Some(Ask::Leave) => {
-                drop(child.stdin.take());
+            Some(Ask::Leave(begins)) => {
+                drop(input.take());
                 match tokio::time::timeout(STOP, child.wait()).await {
-                    Ok(status) => return Ok(ended + usize::from(!status?.success())),
+                    Ok(status) => ended += usize::from(!status?.success()),
                     Err(_) => bail!("{} did not stop within {STOP:?}", order.process),
                 }
+                let Some(begun) = begins else { return Ok(ended) };
+                (child, input) = spawn(&order, &log)?;
+                let _ = begun.send(());
             }
             None => return Ok(ended),
         }
     }
 }
 
-fn spawn(order: &Order, log: &PathBuf) -> Result<Child> {
+fn spawn(order: &Order, log: &Path) -> Result<(Child, Option<ChildStdin>)> {
     let log = File::options().create(true).append(true).open(log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(COMMAND).arg(serde_json::to_string(order)?);
     command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-    command.spawn().context("cannot start a consumer")
+    let mut child = command.spawn().context("cannot start a consumer")?;
+    let input = child.stdin.take();
+    Ok((child, input))
 }

@@ -85,10 +85,10 @@ pub(crate) fn read(store: &Path) -> Result<Stored> {
         if !tables {
             return Ok(Stored::default());
         }
-        let mut select = db.prepare("SELECT n, process, began, ended FROM effect ORDER BY rowid")?;
+        let mut select = db.prepare("SELECT n, process, ended FROM effect ORDER BY rowid")?;
         let effects = select.query_map([], |row| {
             let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
-            Ok(Effect { n: number(0)? as usize, process: row.get(1)?, began: number(2)?, ended: number(3)? })
+            Ok(Effect { n: number(0)? as usize, process: row.get(1)?, ended: number(2)? })
         })?;
         let effects = effects.collect::<Result<_, _>>()?;
         let mut select = db.prepare("SELECT n FROM echo")?;

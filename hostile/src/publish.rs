@@ -10,6 +10,9 @@ use crate::event::{Plain, Stored, Touch};
 use crate::history::{History, Record, now};
 use crate::plan::{self, PUBLISHERS, Workload};
 
+/// So many batches follow each other without a pause.
+const BURST: usize = 8;
+
 /// Publishes the whole workload but for what is confirmed already.
 ///
 /// # Errors
@@ -33,7 +36,10 @@ pub(crate) async fn publish(
         tasks.spawn(async move {
             for batch in batches {
                 send(&publisher, &topic, &batch, &history, patience).await?;
-                tokio::time::sleep(pause.mul_f64(fastrand::f64() * 2.0)).await;
+                // In bursts, so that there is always something waiting.
+                if fastrand::usize(..BURST) == 0 {
+                    tokio::time::sleep(pause * BURST as u32).await;
+                }
             }
             anyhow::Ok(())
         });

@@ -2,6 +2,7 @@
 
 mod connection_cut;
 mod consumer_kill;
+mod consumer_restart;
 mod half_open;
 mod publisher_retransmit;
 mod rebalance;
@@ -30,6 +31,8 @@ pub(crate) enum Scenario {
     ServerKill,
     /// The consumer is killed and starts again with the same data.
     ConsumerKill,
+    /// The consumer stops as it should and starts again, many times.
+    ConsumerRestart,
     /// A second consumer joins the group, and the first one goes.
     Rebalance,
     /// Handlers are slow and publishers are not.
@@ -46,6 +49,7 @@ impl Scenario {
             Scenario::ServerRestart => "server-restart",
             Scenario::ServerKill => "server-kill",
             Scenario::ConsumerKill => "consumer-kill",
+            Scenario::ConsumerRestart => "consumer-restart",
             Scenario::Rebalance => "rebalance",
             Scenario::SlowConsumer => "slow-consumer",
             Scenario::PublisherRetransmit => "publisher-retransmit",
@@ -54,7 +58,8 @@ impl Scenario {
 
     /// Whether it makes sense on the broker: a directory has no network, no server and one owner.
     pub(crate) fn runs_on(self, broker: Broker) -> bool {
-        broker != Broker::Embedded || matches!(self, Scenario::ConsumerKill | Scenario::SlowConsumer)
+        broker != Broker::Embedded
+            || matches!(self, Scenario::ConsumerKill | Scenario::ConsumerRestart | Scenario::SlowConsumer)
     }
 
     /// Whether it hurts the server, so that it needs its own.
@@ -78,9 +83,14 @@ impl Scenario {
         }
     }
 
-    /// How many events a consumer may hold. The slow consumer has little room; the others never fill theirs.
-    pub(crate) fn look_ahead(self) -> usize {
-        if self == Scenario::SlowConsumer { 50 } else { 10_000 }
+    /// How many events a consumer may hold. The slow consumer has little room; the others never fill theirs, but for every
+    /// other run of the one that is started again.
+    pub(crate) fn look_ahead(self, seed: u64) -> usize {
+        match self {
+            Scenario::SlowConsumer => 50,
+            Scenario::ConsumerRestart if seed % 2 == 0 => 50,
+            _ => 10_000,
+        }
     }
 
     /// Whether order and exclusion hold between processes. A consumer that was killed runs nothing any more, and one that
@@ -97,6 +107,8 @@ impl Scenario {
             Scenario::HalfOpen => of([6, 40]),
             Scenario::ServerRestart | Scenario::ServerKill => of([5, 30]),
             Scenario::ConsumerKill => of([4, 25]),
+            // Everything at once, so that every stop leaves much behind.
+            Scenario::ConsumerRestart => of([0, 0]),
             Scenario::Rebalance => of([6, 40]),
             Scenario::SlowConsumer => {
                 Workload { longest: Duration::from_millis(50), is_slow: true, is_troubled: false, ..of([0, 0]) }
@@ -116,6 +128,7 @@ impl Scenario {
             Scenario::ServerRestart => server::restart(trial).await,
             Scenario::ServerKill => server::kill(trial).await,
             Scenario::ConsumerKill => consumer_kill::harm(trial).await,
+            Scenario::ConsumerRestart => consumer_restart::harm(trial).await,
             Scenario::Rebalance => rebalance::harm(trial).await,
             Scenario::SlowConsumer => slow_consumer::harm(trial).await,
             Scenario::PublisherRetransmit => publisher_retransmit::harm(trial).await,
