@@ -202,11 +202,13 @@ impl Attendant {
         if let Some(opened) = self.opened.take() {
             let _ = opened.send(Ok(()));
         }
+        // A consumer that is dropped is cancelled, and what was on its way to it goes back before what it holds: it has to end
+        // together with its channel.
+        let mut consumer = None;
         let ended = async {
-            self.unclaimed(session, &queue, &aside, &mut notes).await?;
-            let name = shared.names.queue.clone();
-            let mut consumer = consume(&queue, &name).await?;
-            self.serve(session, &mut consumer, &queue, &aside, &mut notes, None).await
+            self.unclaimed(session, &queue, &aside, &mut notes, &mut consumer).await?;
+            let consumer = consumer.insert(consume(&queue, &shared.names.queue).await?);
+            self.serve(session, consumer, &queue, &aside, &mut notes, None).await
         };
         let ended = ended.await;
         if let Err(End::Stopped) = &ended {
@@ -364,7 +366,14 @@ impl Attendant {
     }
 
     /// Delivers what came while the topic had no group, before anything else. One group at a time does.
-    async fn unclaimed(&mut self, session: &Session, queue: &Channel, aside: &Channel, notes: &mut Consumer) -> Ended {
+    async fn unclaimed(
+        &mut self,
+        session: &Session,
+        queue: &Channel,
+        aside: &Channel,
+        notes: &mut Consumer,
+        kept: &mut Option<Consumer>,
+    ) -> Ended {
         let shared = self.shared.clone();
         let Some(name) = &shared.names.unclaimed else { return Ok(()) };
         loop {
@@ -374,9 +383,9 @@ impl Attendant {
                 Ok(_) => {}
                 Err(error) => return Err(End::Lost(error.to_string())),
             }
-            let mut consumer = consume(queue, name).await?;
+            let consumer = kept.insert(consume(queue, name).await?);
             let tag = consumer.tag();
-            self.serve(session, &mut consumer, queue, aside, notes, Some(name)).await?;
+            self.serve(session, consumer, queue, aside, notes, Some(name)).await?;
             queue.basic_cancel(tag, BasicCancelOptions::default()).await?;
             // What was on its way when it was cancelled.
             while let Some(delivery) = consumer.next().await {
