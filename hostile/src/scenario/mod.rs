@@ -88,7 +88,7 @@ impl Scenario {
     pub(crate) fn look_ahead(self, seed: u64) -> usize {
         match self {
             Scenario::SlowConsumer => 50,
-            Scenario::ConsumerRestart if seed % 2 == 0 => 50,
+            Scenario::ConsumerRestart if seed.is_multiple_of(2) => 50,
             _ => 10_000,
         }
     }

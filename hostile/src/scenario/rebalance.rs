@@ -20,7 +20,7 @@ pub(crate) async fn harm(trial: &mut Trial) -> Result<()> {
         let goes = CONSUMERS[(round as usize + 1) % 2];
         let consumer = trial.take(goes)?;
         // Both ways within two rounds; which one is first is chance.
-        let ended = if (u64::from(round) + trial.subject.seed) % 2 == 0 {
+        let ended = if (u64::from(round) + trial.subject.seed).is_multiple_of(2) {
             trial.fault("killed");
             consumer.kill().await?
         } else {
