@@ -179,6 +179,10 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
     }
     trial.history.write(&Record::Fault { at: now(), what: "nothing more happens".to_owned(), heals: false });
     let complete = progress::wait(&mut progress, STUCK, |progress| progress.is_complete).await;
+    if !complete {
+        // While everybody is still there.
+        trial.server(keep_queues(directory.clone())).await.ok();
+    }
     if let Some(publishing) = trial.publishing.take() {
         if complete || publishing.is_finished() {
             failures.extend(publishing.await?.err().map(|cause| format!("publishing: {cause:#}")));
@@ -205,10 +209,36 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
     if report.is_ok() {
         fs::remove_dir_all(&directory)?;
     } else {
-        // The stores are evidence, too; what the broker kept is with its server.
+        trial.server(keep_logs(directory.clone())).await.ok();
         report.save(&directory.join("violations.txt"))?;
     }
     Ok(report)
+}
+
+/// Writes down what a server says about its queues, where it can be asked.
+fn keep_queues(directory: PathBuf) -> impl FnOnce(&mut servers::Server) -> Result<()> {
+    move |server| {
+        let columns = ["name", "state", "messages_ready", "messages_unacknowledged", "consumers", "pid"];
+        let queues = server.rabbitmqctl(&[&["list_queues"][..], &columns].concat())?;
+        let consumers = server.rabbitmqctl(&["list_consumers"])?;
+        Ok(fs::write(directory.join("queues.txt"), queues + "\n" + &consumers)?)
+    }
+}
+
+/// Keeps the logs of a server, whose folder ends with it.
+fn keep_logs(directory: PathBuf) -> impl FnOnce(&mut servers::Server) -> Result<()> {
+    move |server| {
+        let kept = directory.join("server");
+        fs::create_dir_all(&kept)?;
+        for folder in [server.dir().to_owned(), server.dir().join("log")] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|extension| extension == "log") {
+                    fs::copy(entry.path(), kept.join(entry.file_name()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a workload is unless a scenario says otherwise.
