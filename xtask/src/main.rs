@@ -3,6 +3,7 @@
 mod bench;
 mod brokers;
 mod docs;
+mod hostile;
 mod run;
 mod shop_check;
 mod test;
@@ -32,6 +33,8 @@ enum Chore {
     ShopCheck(shop_check::Args),
     /// Starts and stops real broker servers on loopback, for tests: `cargo xtask brokers up rabbitmq`.
     Brokers(brokers::Args),
+    /// Runs services on real brokers while something goes wrong: `cargo xtask hostile --short --scenario server-kill`.
+    Hostile(hostile::Args),
     /// Runs a benchmark: `cargo xtask bench journey --json FILE`.
     Bench(bench::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Docs(args) => docs::run(&args),
         Chore::ShopCheck(args) => shop_check::run(&args),
         Chore::Brokers(args) => brokers::run(&args),
+        Chore::Hostile(args) => hostile::run(&args),
         Chore::Bench(args) => bench::run(&args),
     };
     match done {

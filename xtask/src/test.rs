@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{brokers, run, shop_check, tidy};
+use crate::{brokers, hostile, run, shop_check, tidy};
 
 /// How much of it.
 #[derive(Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub(crate) struct Args {
     /// Only what needs no server.
     #[arg(long)]
     embedded: bool,
-    /// Leave out the short shop-check, which builds the shop in release.
+    /// Leave out what is built in release: the short shop-check, and faults on real servers.
     #[arg(long)]
     quick: bool,
 }
@@ -21,7 +21,8 @@ pub(crate) struct Args {
 const ALL: &[&str] = &["--workspace", "--features", "commute/kafka,commute/rabbitmq"];
 
 /// What is built without a C build system beyond a compiler.
-const EMBEDDED: &[&str] = &["--workspace", "--exclude", "commute-kafka", "--exclude", "commute-rabbitmq"];
+const EMBEDDED: &[&str] =
+    &["--workspace", "--exclude", "commute-kafka", "--exclude", "commute-rabbitmq", "--exclude", "hostile"];
 
 /// Runs the steps; the first that fails is the last.
 ///
@@ -44,6 +45,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         run::step("brokers", || {
             left_out = brokers::test(!args.quick)?;
+            Ok(())
+        })?;
+    }
+    if args.embedded || args.quick {
+        println!("── hostile: left out (--embedded or --quick)\n");
+    } else {
+        run::step("hostile", || {
+            left_out.extend(hostile::run_short()?);
             Ok(())
         })?;
     }

@@ -29,7 +29,9 @@ pub(crate) fn from(what: &str, error: &lapin::Error) -> Error {
 
 /// The handshake fails with an I/O error that says so in words only.
 fn is_tls(text: &str) -> bool {
-    ["certificate", "tls", "TLS", "UnknownIssuer", "handshake", "corrupt message"].iter().any(|word| text.contains(word))
+    ["certificate", "tls", "TLS", "UnknownIssuer", "handshake", "corrupt message"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// Whether only the channel is gone, and why.

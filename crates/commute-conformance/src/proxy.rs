@@ -15,6 +15,8 @@ enum Weather {
     Fair,
     /// Bytes are swallowed and nobody is told: both sides believe in a connection that is not there.
     Frozen,
+    /// What clients send gets through, and they hear nothing back.
+    Mute,
     /// Connections are reset, and new ones refused.
     Cut,
 }
@@ -63,6 +65,11 @@ impl Proxy {
         self.weather.send_replace(Weather::Frozen);
     }
 
+    /// Swallows what the server says, so that what clients ask for is done and they are not told.
+    pub fn mute(&self) {
+        self.weather.send_replace(Weather::Mute);
+    }
+
     /// New connections get through. Those that were frozen are reset, as a router does that has forgotten them.
     pub fn heal(&self) {
         self.weather.send_replace(Weather::Cut);
@@ -104,15 +111,15 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
             if now == Weather::Cut || (frozen && now == Weather::Fair) || changes.changed().await.is_err() {
                 return;
             }
-            frozen |= *changes.borrow() == Weather::Frozen;
+            frozen |= matches!(*changes.borrow(), Weather::Frozen | Weather::Mute);
         }
     };
     weather.mark_unchanged();
     let (there, back) = (weather.clone(), weather);
     tokio::select! {
         () = cut => {}
-        () = pump(&mut from_client, &mut to_server, there) => {}
-        () = pump(&mut from_server, &mut to_client, back) => {}
+        () = pump(&mut from_client, &mut to_server, there, &[Weather::Frozen]) => {}
+        () = pump(&mut from_server, &mut to_client, back, &[Weather::Frozen, Weather::Mute]) => {}
     }
 }
 
@@ -120,6 +127,7 @@ async fn pump(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     weather: watch::Receiver<Weather>,
+    swallowed_in: &[Weather],
 ) {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -127,7 +135,7 @@ async fn pump(
             Ok(0) | Err(_) => return,
             Ok(read) => read,
         };
-        if *weather.borrow() == Weather::Frozen {
+        if swallowed_in.contains(&weather.borrow()) {
             // Whoever is cut off hears nothing, not even the end.
             std::future::pending::<()>().await;
         }
@@ -184,5 +192,29 @@ mod tests {
         assert!(silent.is_err(), "nothing came, not even an end");
         proxy.heal();
         assert!(says(&mut connection, b"three").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_mute_server_hears_and_is_not_heard() {
+        let heard = Arc::new(watch::channel(0).0);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let hears = heard.clone();
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut byte = [0];
+            while client.read_exact(&mut byte).await.is_ok() {
+                let _ = client.write_all(&byte).await;
+                hears.send_modify(|count| *count += 1);
+            }
+        });
+        let proxy = Proxy::before(server).await.unwrap();
+        let mut connection = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(says(&mut connection, b"a").await.unwrap(), b"a");
+        proxy.mute();
+        connection.write_all(b"b").await.unwrap();
+        heard.subscribe().wait_for(|count| *count == 2).await.unwrap();
+        proxy.cut();
+        assert!(connection.read_exact(&mut [0]).await.is_err(), "the answer never came");
     }
 }
