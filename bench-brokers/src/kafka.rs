@@ -9,8 +9,8 @@ use commute::prelude::*;
 
 use crate::kafka_raw::{Raw, WINDOW};
 use crate::load::{self, Posted, posted};
-use crate::ruststream::RustStream;
 use crate::row::Row;
+use crate::ruststream::RustStream;
 use crate::tally::Tally;
 use crate::turns::Turns;
 

@@ -8,24 +8,26 @@ use anyhow::Result;
 use commute::SharedBroker;
 use commute::prelude::*;
 
+use crate::device::{Device, bare};
 use crate::kafka_raw::{Raw, WINDOW};
 use crate::load;
 use crate::parallel_consumer::{Order, ParallelConsumer};
 use crate::row::Row;
 use crate::tally::Tally;
 use crate::turns::Turns;
-use crate::work::{self, Transfer, Work, calibrated};
+use crate::work::{self, Transfer, Work};
 
 /// What handlers share.
 #[derive(Clone)]
 struct Desk {
     tally: Arc<Tally>,
-    sleep: Duration,
+    device: Device,
+    takes: Duration,
 }
 
-async fn sleep(_: Transfer, State(desk): State<Desk>) {
+async fn work_on(_: Transfer, State(desk): State<Desk>) {
     desk.tally.begin();
-    tokio::time::sleep(desk.sleep).await;
+    desk.device.work(desk.takes).await;
     desk.tally.end();
 }
 
@@ -45,6 +47,7 @@ pub(crate) async fn measure(url: &str, keyed: bool, events: usize, rounds: usize
     let raw = Raw::connect(url)?;
     let broker = commute::connect(url).await?;
     let peer = ParallelConsumer::build()?;
+    let device = Device::start();
     let mut turns = Turns::new(bench, "of ideal", "higher");
     let mut targets = Vec::new();
     let topics: Vec<String> = works.iter().map(|_| format!("work-{}", fastrand::u64(..))).collect();
@@ -55,23 +58,23 @@ pub(crate) async fn measure(url: &str, keyed: bool, events: usize, rounds: usize
     }
     for _ in 0..rounds {
         for (work, topic) in works.iter().zip(&topics) {
-            let each = calibrated(work.handler, work.workers).await?;
-            let took = ours(&broker, topic, work, keyed).await?;
-            let of = |ideal: Duration, took: Duration| ideal.as_secs_f64() / took.as_secs_f64();
-            turns.add(&format!("{}: commute", work.name), of(work.ideal(each), took));
-            turns.add(&format!("{}: commute, if timers were exact", work.name), of(work.ideal(work.handler), took));
-            turns.add(&format!("{}: commute, of oldest first", work.name), of(work.oldest_first(each), took));
+            let bare = bare(&device, work.handler, work.workers).await?;
+            let took = ours(&broker, topic, work, keyed, &device).await?;
+            let of = |best: Duration, took: Duration| best.as_secs_f64() / took.as_secs_f64();
+            turns.add(&format!("{}: tasks that only wait", work.name), of(work.handler, bare));
+            turns.add(&format!("{}: commute", work.name), of(work.ideal(), took));
+            turns.add(&format!("{}: commute, of oldest first", work.name), of(work.oldest_first(), took));
             let Some(peer) = &peer else { continue };
             if keyed {
-                let (each, took) = peer.consume(raw.servers(), topic, work, Order::Key, work.events.len())?;
-                turns.add(&format!("{}: Parallel Consumer", work.name), of(work.ideal(each), took));
+                let took = peer.consume(raw.servers(), topic, work, Order::Key, work.events.len())?;
+                turns.add(&format!("{}: Parallel Consumer", work.name), of(work.ideal(), took));
             } else {
                 // It knows one key per event; the order of a partition is the only one that keeps both.
                 let some = work.events.len() / 20;
-                let (each, took) = peer.consume(raw.servers(), topic, work, Order::Partition, some)?;
+                let took = peer.consume(raw.servers(), topic, work, Order::Partition, some)?;
                 let all = took.mul_f64(work.events.len() as f64 / some as f64);
                 let name = format!("{}: Parallel Consumer, by partition, from a 20th", work.name);
-                turns.add(&name, of(work.ideal(each), all));
+                turns.add(&name, of(work.ideal(), all));
             }
         }
     }
@@ -84,9 +87,9 @@ pub(crate) async fn measure(url: &str, keyed: bool, events: usize, rounds: usize
     Ok(rows)
 }
 
-async fn ours(broker: &SharedBroker, topic: &str, work: &Work, keyed: bool) -> Result<Duration> {
+async fn ours(broker: &SharedBroker, topic: &str, work: &Work, keyed: bool, device: &Device) -> Result<Duration> {
     let tally = Arc::new(Tally::new(work.events.len()));
-    let handler = handler(sleep);
+    let handler = handler(work_on);
     let handler = if keyed {
         handler
     } else {
@@ -96,7 +99,7 @@ async fn ours(broker: &SharedBroker, topic: &str, work: &Work, keyed: bool) -> R
     let app = App::new(format!("bench-{}", fastrand::u64(..)))
         .broker(broker.clone())
         .workers(work.workers)
-        .state(Desk { tally: tally.clone(), sleep: work.handler })
+        .state(Desk { tally: tally.clone(), device: device.clone(), takes: work.handler })
         .on(topic, handler);
     let running = app.start().await?;
     let took = tally.span().await?;

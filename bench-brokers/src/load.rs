@@ -3,8 +3,8 @@
 use anyhow::Result;
 use commute::prelude::*;
 use commute::{Message, SharedBroker};
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 /// About 512 bytes of JSON.
 #[derive(Debug, Serialize, Deserialize, Event)]
@@ -33,7 +33,8 @@ pub(crate) async fn publish<E: commute::Event>(
     let mut under_way = FuturesUnordered::new();
     let mut events = events.peekable();
     while events.peek().is_some() {
-        let batch: Vec<Message> = events.by_ref().take(BATCH).map(|event| Message::of(&event)).collect::<Result<_, _>>()?;
+        let batch: Vec<Message> =
+            events.by_ref().take(BATCH).map(|event| Message::of(&event)).collect::<Result<_, _>>()?;
         under_way.push(publisher.send(topic, batch));
         // Polled at once, so that it is on its way while the next are made.
         let full = under_way.len() >= window / BATCH;

@@ -1,6 +1,7 @@
 //! Benchmarks of the broker adapters: `cargo xtask bench brokers [--json FILE] [--only ROW] [--short]`. Every figure of ours
 //! stands beside the raw client's, or beside another project's, on the same server, in turn, in the same run.
 
+mod device;
 mod kafka;
 mod kafka_raw;
 mod keyed;
@@ -99,7 +100,7 @@ async fn measure(args: &Args) -> Result<Vec<Row>> {
             }
         }
         if args.wants(&["kafka-poisoned"]) {
-            rows.extend(poisoned::measure(&url, args.events(20_000), args.rounds).await?);
+            rows.extend(poisoned::measure(&url, args.events(10_000), args.rounds).await?);
         }
     }
     if !args.only.is_empty() {

@@ -8,6 +8,7 @@ use commute::SharedBroker;
 use commute::prelude::*;
 use hdrhistogram::Histogram;
 
+use crate::device::Device;
 use crate::kafka_raw::Raw;
 use crate::row::Row;
 use crate::tally::Tally;
@@ -19,14 +20,15 @@ const POISONED: u32 = 0;
 const KEYS: u32 = 1000;
 const WORKERS: usize = 100;
 const HANDLER: Duration = Duration::from_millis(10);
-/// Events per second, about half of what the workers can do: a queue that grows would hide what failures cost.
-const RATE: usize = 4000;
+/// Events per second, about a fifth of what the workers can do: a queue that grows would hide what failures cost.
+const RATE: usize = 2000;
 /// Events that are published at once.
 const TICK: usize = 20;
 
 struct Shared {
     tally: Tally,
     poison: bool,
+    device: Device,
     zero: Instant,
     /// When each event was published, by its number.
     published: Mutex<Vec<Duration>>,
@@ -35,7 +37,7 @@ struct Shared {
 
 async fn handle(event: Transfer, State(shared): State<Arc<Shared>>) -> Result<(), HandlerError> {
     shared.tally.begin();
-    tokio::time::sleep(HANDLER).await;
+    shared.device.work(HANDLER).await;
     if event.from == POISONED {
         if shared.poison {
             return Err(HandlerError::from(std::io::Error::other("poisoned")));
@@ -56,7 +58,9 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
     let mut turns = Turns::new("kafka-poisoned", "ms", "lower");
     // The first turn only warms up.
     for round in 0..=rounds {
-        for (variant, poison) in [("p99 of the others, nothing fails", false), ("p99 of the others, one key fails", true)] {
+        for (variant, poison) in
+            [("p99 of the others, nothing fails", false), ("p99 of the others, one key fails", true)]
+        {
             let figure = pass(&raw, &broker, events, poison).await?;
             if round > 0 {
                 turns.add(variant, figure);
@@ -77,9 +81,10 @@ async fn pass(raw: &Raw, broker: &SharedBroker, events: usize, poison: bool) -> 
     let shared = Arc::new(Shared {
         tally: Tally::new(others),
         poison,
+        device: Device::start(),
         zero: Instant::now(),
         published: Mutex::new(vec![Duration::ZERO; events.len()]),
-        waits: Mutex::new(Histogram::new(3).map_err(|cause| anyhow!("{cause:?}"))?),
+        waits: Mutex::new(Histogram::new_with_bounds(1, 600_000_000, 3).map_err(|cause| anyhow!("{cause:?}"))?),
     });
     let app = App::new(format!("bench-{}", fastrand::u64(..))).broker(broker.clone()).workers(WORKERS);
     let app = app.state(shared.clone()).on(&topic, handler(handle));

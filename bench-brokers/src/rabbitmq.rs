@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use commute::prelude::*;
 use commute::SharedBroker;
+use commute::prelude::*;
 
 use crate::load::{self, Posted, posted};
 use crate::rabbitmq_raw as raw;

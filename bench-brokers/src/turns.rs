@@ -37,9 +37,14 @@ impl Turns {
     /// The medians, and then the ratios.
     pub(crate) fn rows(self) -> Vec<Row> {
         let Turns { bench, unit, better, figures, rows } = self;
-        let medians = figures
-            .into_iter()
-            .map(|(row, figures)| Row { bench, row, value: median(figures), unit, better, target: None });
+        let medians = figures.into_iter().map(|(row, figures)| Row {
+            bench,
+            row,
+            value: median(figures),
+            unit,
+            better,
+            target: None,
+        });
         medians.chain(rows).collect()
     }
 }

@@ -2,9 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Result;
 use commute::prelude::*;
 
 /// A transfer between two accounts; an event with one key has it on both sides.
@@ -64,8 +63,8 @@ fn numbered(pairs: impl Iterator<Item = (u32, u32)>) -> Vec<Transfer> {
 
 impl Work {
     /// No schedule is shorter: all the work over all workers, or the longest chain of events of which each waits for the
-    /// one before. `each` is how long a handler takes.
-    pub(crate) fn ideal(&self, each: Duration) -> Duration {
+    /// one before.
+    pub(crate) fn ideal(&self) -> Duration {
         let mut depths: HashMap<u32, u32> = HashMap::new();
         let mut longest = 0;
         for event in &self.events {
@@ -75,17 +74,18 @@ impl Work {
             depths.insert(event.to, depth);
             longest = longest.max(depth);
         }
-        let spread = each.mul_f64(self.events.len() as f64 / self.workers as f64);
-        spread.max(each * longest)
+        let spread = self.handler.mul_f64(self.events.len() as f64 / self.workers as f64);
+        spread.max(self.handler * longest)
     }
 
     /// What a scheduler without any cost of its own takes that gives free workers the oldest event that may run.
-    pub(crate) fn oldest_first(&self, each: Duration) -> Duration {
+    pub(crate) fn oldest_first(&self) -> Duration {
         let mut last: HashMap<u32, usize> = HashMap::new();
         let mut waits_for = vec![0; self.events.len()];
         let mut behind: Vec<Vec<usize>> = vec![Vec::new(); self.events.len()];
         for (n, event) in self.events.iter().enumerate() {
-            let mut before = [last.insert(event.from, n), last.insert(event.to, n)].into_iter().flatten().collect::<Vec<_>>();
+            let mut before =
+                [last.insert(event.from, n), last.insert(event.to, n)].into_iter().flatten().collect::<Vec<_>>();
             before.retain(|other| *other != n);
             before.dedup();
             waits_for[n] = before.len();
@@ -98,7 +98,7 @@ impl Work {
             while running.len() < self.workers
                 && let Some(Reverse(n)) = ready.pop()
             {
-                running.push(Reverse((now + each, n)));
+                running.push(Reverse((now + self.handler, n)));
             }
             let Some(Reverse((then, n))) = running.pop() else { return now };
             now = then;
@@ -110,26 +110,6 @@ impl Work {
             }
         }
     }
-}
-
-/// How long a handler takes that sleeps, when so many do and nothing else runs: a timer wakes later than it was asked to,
-/// which is no cost of any framework.
-pub(crate) async fn calibrated(sleep: Duration, workers: usize) -> Result<Duration> {
-    const TIMES: u32 = 30;
-    let began = Instant::now();
-    let tasks: Vec<_> = (0..workers)
-        .map(|_| {
-            tokio::spawn(async move {
-                for _ in 0..TIMES {
-                    tokio::time::sleep(sleep).await;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await?;
-    }
-    Ok(began.elapsed() / TIMES)
 }
 
 #[cfg(test)]
@@ -144,13 +124,13 @@ mod tests {
 
     #[test]
     fn the_longest_chain_and_the_number_of_workers_are_limits() {
-        assert_eq!(work(&[(1, 1), (2, 2), (3, 3), (4, 4)], 2).ideal(MS), 2 * MS);
-        assert_eq!(work(&[(1, 2), (2, 3), (3, 4), (9, 9)], 4).ideal(MS), 3 * MS);
+        assert_eq!(work(&[(1, 1), (2, 2), (3, 3), (4, 4)], 2).ideal(), 2 * MS);
+        assert_eq!(work(&[(1, 2), (2, 3), (3, 4), (9, 9)], 4).ideal(), 3 * MS);
     }
 
     #[test]
     fn events_of_one_key_follow_each_other_and_others_do_not_wait() {
-        assert_eq!(work(&[(1, 1), (1, 1), (2, 2), (3, 3)], 2).oldest_first(MS), 2 * MS);
-        assert_eq!(work(&[(1, 2), (2, 1), (1, 2)], 8).oldest_first(MS), 3 * MS);
+        assert_eq!(work(&[(1, 1), (1, 1), (2, 2), (3, 3)], 2).oldest_first(), 2 * MS);
+        assert_eq!(work(&[(1, 2), (2, 1), (1, 2)], 8).oldest_first(), 3 * MS);
     }
 }

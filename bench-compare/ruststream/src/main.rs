@@ -2,8 +2,8 @@
 //! `bench-ruststream SERVERS TOPIC EVENTS WORKERS`.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ruststream::runtime::{Context, Handle, HandlerOutcome};
@@ -50,17 +50,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .config("queued.max.messages.kbytes", "16384");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let app = RustStream::new(AppInfo::new("bench", "0.0.0")).with_broker(KafkaBroker::new([servers.as_str()]), |b| {
-            match NonZeroUsize::new(workers).filter(|workers| workers.get() > 1) {
-                Some(workers) => {
-                    let subscriber = subscriber("bench", Nothing).workers_by_key(workers).build();
-                    b.include(subscriber.map_source(|_| source));
+        let app =
+            RustStream::new(AppInfo::new("bench", "0.0.0")).with_broker(KafkaBroker::new([servers.as_str()]), |b| {
+                match NonZeroUsize::new(workers).filter(|workers| workers.get() > 1) {
+                    Some(workers) => {
+                        let subscriber = subscriber("bench", Nothing).workers_by_key(workers).build();
+                        b.include(subscriber.map_source(|_| source));
+                    }
+                    None => {
+                        b.include(subscriber("bench", Nothing).build().map_source(|_| source));
+                    }
                 }
-                None => {
-                    b.include(subscriber("bench", Nothing).build().map_source(|_| source));
-                }
-            }
-        });
+            });
         app.run_until(async {
             while LAST.get().is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,5 +1,5 @@
 // Handles a topic with Confluent's Parallel Consumer: java Peer SERVERS TOPIC KEY|PARTITION WORKERS SLEEP_MS EVENTS.
-// Prints how long one sleeping handler takes when nothing else runs, and from the first handler to the last, in seconds.
+// Prints the seconds from the beginning of the first handler to the end of the last.
 
 import io.confluent.parallelconsumer.ParallelConsumerOptions;
 import io.confluent.parallelconsumer.ParallelConsumerOptions.ProcessingOrder;
@@ -27,32 +27,13 @@ public final class Peer {
         int workers = Integer.parseInt(arguments[3]);
         int sleep = Integer.parseInt(arguments[4]);
         int events = Integer.parseInt(arguments[5]);
-        double each = calibrated(workers, sleep);
         if (order == ProcessingOrder.KEY) {
             handle(servers, topic, order, workers, sleep, Math.min(events, WARM_UP));
         }
         double took = handle(servers, topic, order, workers, sleep, events);
-        System.out.println(each + " " + took);
+        System.out.println(took);
         System.out.flush();
         Runtime.getRuntime().halt(0);
-    }
-
-    private static double calibrated(int workers, int sleep) throws Exception {
-        int times = 30;
-        Thread[] threads = new Thread[workers];
-        long began = System.nanoTime();
-        for (int n = 0; n < workers; n++) {
-            threads[n] = new Thread(() -> {
-                for (int i = 0; i < times; i++) {
-                    pause(sleep);
-                }
-            });
-            threads[n].start();
-        }
-        for (Thread thread : threads) {
-            thread.join();
-        }
-        return (System.nanoTime() - began) / 1e9 / times;
     }
 
     private static double handle(
