@@ -12,7 +12,7 @@ use crate::load::{self, Posted, posted};
 use crate::row::Row;
 use crate::ruststream::RustStream;
 use crate::tally::Tally;
-use crate::turns::Turns;
+use crate::turns::{Cost, Costs};
 
 async fn handle(_: Posted, State(tally): State<Arc<Tally>>) {
     tally.begin();
@@ -21,12 +21,11 @@ async fn handle(_: Posted, State(tally): State<Arc<Tally>>) {
 
 /// Both rows: what was published is consumed.
 pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<Vec<Row>> {
-    let mut publish = Turns::new("kafka-publish", "events/s", "higher");
-    let mut consume = Turns::new("kafka-consume", "events/s", "higher");
+    let mut publish = Costs::new("kafka-publish");
+    let mut consume = Costs::new("kafka-consume");
     let raw = Raw::connect(url)?;
     let broker = commute::connect(url).await?;
     let ruststream = RustStream::build()?;
-    let rate = |took: Duration, events: usize| events as f64 / took.as_secs_f64();
     // The first turn only warms up.
     for round in 0..=rounds {
         let events = if round == 0 { events / 4 } else { events };
@@ -36,25 +35,27 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
             raw.create(topic).await?;
         }
         let published = [
-            ("rdkafka", rate(raw.publish(plain, events, false).await?, events)),
-            ("rdkafka with our headers", rate(raw.publish(headers, events, true).await?, events)),
-            ("commute", rate(ours_published(&broker, ours, events).await?, events)),
+            ("rdkafka", Cost::of(events, raw.publish(plain, events, false)).await?),
+            ("rdkafka with our headers", Cost::of(events, raw.publish(headers, events, true)).await?),
+            ("commute", Cost::of(events, ours_published(&broker, ours, events)).await?),
         ];
         // All read the same records.
-        let mut consumed = vec![
-            ("rdkafka", rate(raw.consume(ours, events).await?, events)),
-            ("commute", rate(ours_consumed(&broker, ours, events).await?, events)),
+        let consumed = [
+            ("rdkafka", Cost::of(events, raw.consume(ours, events)).await?),
+            ("commute", Cost::of(events, ours_consumed(&broker, ours, events)).await?),
         ];
+        let mut peers = Vec::new();
         if let Some(ruststream) = &ruststream {
             for (variant, workers) in [("RustStream, tracked", 1), ("RustStream, tracked, 64 workers by key", 64)] {
                 let took = ruststream.consume(raw.servers(), ours, events, workers)?;
-                consumed.push((variant, rate(took, events)));
+                peers.push((variant, events as f64 / took.as_secs_f64()));
             }
         }
         raw.delete(&topics.each_ref().map(String::as_str)).await?;
         if round > 0 {
-            published.into_iter().for_each(|(variant, figure)| publish.add(variant, figure));
-            consumed.into_iter().for_each(|(variant, figure)| consume.add(variant, figure));
+            published.iter().for_each(|(variant, cost)| publish.add(variant, cost));
+            consumed.iter().for_each(|(variant, cost)| consume.add(variant, cost));
+            peers.into_iter().for_each(|(variant, rate)| consume.add_rate(variant, rate));
         }
     }
     broker.close().await?;

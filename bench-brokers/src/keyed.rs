@@ -80,6 +80,10 @@ pub(crate) async fn measure(url: &str, keyed: bool, events: usize, rounds: usize
     }
     raw.delete(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     broker.close().await?;
+    for work in &works {
+        let [ours, least] = ["commute", "tasks that only wait"].map(|variant| format!("{}: {variant}", work.name));
+        turns.ratio(&ours, &least, None);
+    }
     let mut rows = turns.rows();
     for row in rows.iter_mut().filter(|row| targets.contains(&row.row)) {
         row.target = Some(0.95);

@@ -12,7 +12,6 @@ mod poisoned;
 mod rabbitmq;
 mod rabbitmq_raw;
 // One form of figures for all benchmarks; that crate itself would bring a database with it.
-#[allow(dead_code, reason = "what the other benchmarks need of it besides")]
 #[path = "../../bench/src/row.rs"]
 mod row;
 mod ruststream;

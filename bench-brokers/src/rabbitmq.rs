@@ -11,7 +11,7 @@ use crate::load::{self, Posted, posted};
 use crate::rabbitmq_raw as raw;
 use crate::row::Row;
 use crate::tally::Tally;
-use crate::turns::Turns;
+use crate::turns::{Cost, Costs};
 
 async fn handle(_: Posted, State(tally): State<Arc<Tally>>) {
     tally.begin();
@@ -20,11 +20,10 @@ async fn handle(_: Posted, State(tally): State<Arc<Tally>>) {
 
 /// Both rows: what was published is consumed.
 pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<Vec<Row>> {
-    let mut publish = Turns::new("rabbitmq-publish", "events/s", "higher");
-    let mut consume = Turns::new("rabbitmq-consume", "events/s", "higher");
+    let mut publish = Costs::new("rabbitmq-publish");
+    let mut consume = Costs::new("rabbitmq-consume");
     let connection = raw::connect(url).await?;
     let broker = commute::connect(&format!("{url}?prefetch={}", raw::PREFETCH)).await?;
-    let rate = |took: Duration, events: usize| events as f64 / took.as_secs_f64();
     // The first turn only warms up.
     for round in 0..=rounds {
         let events = if round == 0 { events / 4 } else { events };
@@ -34,23 +33,23 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
         {
             let name = format!("raw-{}", fastrand::u64(..));
             let channel = raw::declare(&connection, &name).await?;
-            let took = raw::publish(&channel, &name, events, cloud_events).await?;
+            let cost = Cost::of(events, raw::publish(&channel, &name, events, cloud_events)).await?;
             if multiple == 1 {
-                published.push((variant, rate(took, events)));
+                published.push((variant, cost));
             }
-            let took = raw::consume(&connection, &name, events, multiple).await?;
-            consumed.push((variant, rate(took, events)));
+            let cost = Cost::of(events, raw::consume(&connection, &name, events, multiple)).await?;
+            consumed.push((variant, cost));
             raw::delete(&connection, &[&name]).await?;
             channel.close(200, "done".into()).await?;
         }
         let topic = format!("ours-{}", fastrand::u64(..));
-        published.push(("commute", rate(ours_published(&broker, &topic, events).await?, events)));
-        consumed.push(("commute", rate(ours_consumed(&broker, &topic, events).await?, events)));
+        published.push(("commute", Cost::of(events, ours_published(&broker, &topic, events)).await?));
+        consumed.push(("commute", Cost::of(events, ours_consumed(&broker, &topic, events)).await?));
         let queues = [format!("bench@{topic}"), format!("bench@{topic}.aside"), format!("{topic}.unclaimed")];
         raw::delete(&connection, &queues.each_ref().map(String::as_str)).await?;
         if round > 0 {
-            published.into_iter().for_each(|(variant, figure)| publish.add(variant, figure));
-            consumed.into_iter().for_each(|(variant, figure)| consume.add(variant, figure));
+            published.iter().for_each(|(variant, cost)| publish.add(variant, cost));
+            consumed.iter().for_each(|(variant, cost)| consume.add(variant, cost));
         }
     }
     broker.close().await?;
