@@ -117,9 +117,11 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
     weather.mark_unchanged();
     let (there, back) = (weather.clone(), weather);
     tokio::select! {
+        // A cut first, or what was held back until then would slip through.
+        biased;
         () = cut => {}
-        () = pump(&mut from_client, &mut to_server, there, &[Weather::Frozen]) => {}
-        () = pump(&mut from_server, &mut to_client, back, &[Weather::Frozen, Weather::Mute]) => {}
+        () = pump(&mut from_client, &mut to_server, there, &[Weather::Frozen, Weather::Cut]) => {}
+        () = pump(&mut from_server, &mut to_client, back, &[Weather::Frozen, Weather::Mute, Weather::Cut]) => {}
     }
 }
 
