@@ -1,4 +1,4 @@
-//! Scheduling on one partition, beside Confluent's Parallel Consumer, against the best of all schedules.
+//! Scheduling: events of one key or of two on one partition, against the best of all schedules, beside a peer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use commute_core::foreign::{self, Mapping, Message};
 use commute_core::{Envelope, Timestamp, cloudevents};
 use rdkafka::Message as _;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 
 const PREFIX: &str = "ce_";
 const CONTENT_TYPE: &str = "content-type";
@@ -70,26 +70,22 @@ pub(crate) fn header(message: &BorrowedMessage<'_>, name: &str) -> Option<String
     texts(message)?.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-/// Names and values.
-type Attributes<'a> = Vec<(&'a str, &'a str)>;
-
-/// The attributes of an event in binary mode and its media type, as they stand in the record: what most records are, and
-/// reading them costs no copies.
-fn attributes(headers: &BorrowedHeaders) -> Option<(Attributes<'_>, Option<&str>)> {
+/// An event in binary mode, as nearly all are: its attributes are read where they stand in the record, without copies.
+/// Nothing for whatever is unusual in any way; that is read with more care.
+fn usual(message: &BorrowedMessage<'_>, body: &Bytes) -> Option<Envelope> {
+    let headers = message.headers()?;
     let mut attributes = Vec::with_capacity(headers.count());
     let mut content_type = None;
     for Header { key, value } in headers.iter() {
-        // Anything unusual is read in the slow way.
         let value = std::str::from_utf8(value.unwrap_or_default()).ok()?;
         match key.strip_prefix(PREFIX) {
             Some(name) => attributes.push((name, value)),
-            None if key.eq_ignore_ascii_case(CONTENT_TYPE) => {
-                content_type.get_or_insert(value);
-            }
+            None if key.eq_ignore_ascii_case(CONTENT_TYPE) => content_type = content_type.or(Some(value)),
             None => {}
         }
     }
-    attributes.iter().any(|(name, _)| *name == "specversion").then_some((attributes, content_type))
+    // Without its version it is no event in binary mode, and this fails.
+    cloudevents::from_attributes(&attributes, content_type, body.clone()).ok()
 }
 
 /// Reads a record of a topic.
@@ -98,11 +94,7 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, mapping: Option<&Mapping>) -> 
     let published = Timestamp(published.unwrap_or(0).saturating_mul(1000));
     let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
     // The library panics on a header whose name is no UTF-8.
-    let usual = catch_unwind(AssertUnwindSafe(|| {
-        let (attributes, content_type) = attributes(message.headers()?)?;
-        cloudevents::from_attributes(&attributes, content_type, body.clone()).ok()
-    }));
-    if let Ok(Some(envelope)) = usual {
+    if let Ok(Some(envelope)) = catch_unwind(AssertUnwindSafe(|| usual(message, &body))) {
         return Record { envelope, published, malformed: None };
     }
     let headers = texts(message).unwrap_or_default();
