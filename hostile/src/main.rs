@@ -11,6 +11,7 @@ mod check;
 mod consume;
 mod consumers;
 mod event;
+mod evidence;
 mod history;
 mod plan;
 mod progress;
