@@ -1,6 +1,5 @@
 //! A trial: one scenario on one broker with one seed, from nothing to a report.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,7 +137,7 @@ fn store(history: &Path, name: &str) -> PathBuf {
     history.with_file_name(format!("{name}.db"))
 }
 
-/// Runs a scenario in a new folder, which stays when something was found.
+/// Runs a scenario in a new folder.
 ///
 /// # Errors
 /// When it could not be run at all.
@@ -229,9 +228,7 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
     let rules = Rules { across: scenario.keeps_order_across(subject.broker), look_ahead: most_held };
     let findings: Findings = check::check(&trial.events, &records, &stored, rules);
     let report = Report::new(subject, &trial.events, &records, findings, failures, trial.ended, began.elapsed());
-    if report.is_ok() {
-        fs::remove_dir_all(&directory)?;
-    } else {
+    if !report.is_ok() {
         trial.server(evidence::logs(directory.clone())).await.ok();
         report.save(&directory.join("violations.txt"))?;
     }
