@@ -119,3 +119,15 @@ pub(crate) async fn start(kind: Kind, options: Options) -> Result<Server> {
     })
     .await?
 }
+
+/// Lets the queues of a RabbitMQ that have no leader elect one. Answers how many there were.
+///
+/// After a kill, a quorum queue on a single node whose first command comes before its election can stay without a leader
+/// until an operator does this (rabbitmq/rabbitmq-server#10070). Nothing that a client says helps.
+pub(crate) fn elect(server: &Server) -> Result<usize> {
+    let expression = "length([ra:trigger_election(amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), \
+                      amqqueue:get_type(Q) =:= rabbit_quorum_queue, \
+                      ra_leaderboard:lookup_leader(element(1, amqqueue:get_pid(Q))) =:= undefined]).";
+    let answer = server.rabbitmqctl(&["eval", expression])?;
+    answer.trim().parse().with_context(|| format!("rabbitmqctl answers {answer:?}"))
+}

@@ -11,6 +11,7 @@ mod check;
 mod consume;
 mod consumers;
 mod event;
+mod evidence;
 mod history;
 mod plan;
 mod progress;
@@ -54,6 +55,9 @@ struct Args {
     /// The first seed; a random one, unless said.
     #[arg(long)]
     seed: Option<u64>,
+    /// Keeps the histories of runs that are ok, too.
+    #[arg(long)]
+    keep: bool,
     /// How many run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -114,10 +118,10 @@ async fn run(args: Args) -> Result<bool> {
         let address = server.as_ref().map(|server: &Server| (server.url().to_owned(), server.ports()[0]));
         let mut trials = JoinSet::new();
         for subject in subjects {
-            let (address, jobs) = (address.clone(), jobs.clone());
+            let (address, jobs, keep) = (address.clone(), jobs.clone(), args.keep);
             trials.spawn(async move {
                 let _turn = jobs.acquire_owned().await?;
-                try_one(subject, address).await.with_context(|| {
+                try_one(subject, address, keep).await.with_context(|| {
                     let Subject { scenario, broker, seed, .. } = subject;
                     format!("{} on {} with seed {seed} could not be run", scenario.name(), broker.name())
                 })
@@ -128,8 +132,8 @@ async fn run(args: Args) -> Result<bool> {
             match report? {
                 Ok((report, directory)) => {
                     println!("{report}");
-                    if !report.is_ok() {
-                        bad += 1;
+                    bad += usize::from(!report.is_ok());
+                    if args.keep || !report.is_ok() {
                         println!("       history: {}", directory.join("history.jsonl").display());
                     }
                 }
@@ -154,7 +158,7 @@ fn needs_its_own(subject: &Subject) -> bool {
     scenario.hurts_the_server() || (scenario.is_publisher_proxied() && broker.has_servers_for_proxies())
 }
 
-async fn try_one(subject: Subject, address: Option<(String, u16)>) -> Result<(Report, PathBuf)> {
+async fn try_one(subject: Subject, address: Option<(String, u16)>, keep: bool) -> Result<(Report, PathBuf)> {
     let Subject { scenario, broker, seed, .. } = subject;
     let parent = servers::cache().with_file_name("hostile");
     let name = format!("{}-{}-{seed}-{:x}", scenario.name(), broker.name(), history::now());
@@ -167,5 +171,9 @@ async fn try_one(subject: Subject, address: Option<(String, u16)>) -> Result<(Re
         (Some(_), Some((url, port))) => Place::shared(broker, &url, port, with_proxy).await?,
         (Some(kind), None) => Place::owned(broker, kind, with_proxy).await?,
     };
-    Ok((trial::run(subject, place, directory.clone()).await?, directory))
+    let report = trial::run(subject, place, directory.clone()).await?;
+    if report.is_ok() && !keep {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    Ok((report, directory))
 }

@@ -1,6 +1,5 @@
 //! A trial: one scenario on one broker with one seed, from nothing to a report.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,11 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Place};
+use crate::broker::{self, Broker, Place};
 use crate::check::{self, Findings, Rules};
 use crate::consume::Order;
 use crate::consumers::Consumer;
 use crate::event::Touch;
+use crate::evidence;
 use crate::history::{History, Reader, Record, now};
 use crate::plan::{self, Workload};
 use crate::progress::{self, Progress};
@@ -23,6 +23,9 @@ use crate::scenario::Scenario;
 
 /// When nothing moves for so long after everything was healed, something is stuck.
 const STUCK: Duration = Duration::from_secs(60);
+
+/// After so long it is asked whether the server needs an operator.
+const STILL: Duration = Duration::from_secs(15);
 
 /// How long a run that is over is watched for effects that come late.
 const AFTERWARDS: Duration = Duration::from_millis(300);
@@ -101,6 +104,18 @@ impl Trial {
         self.ended += ended;
     }
 
+    /// What an operator would have to do for a server that does not serve, done; answers what it was.
+    async fn remedy(&mut self) -> Option<String> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let elect = move |server: &mut servers::Server| {
+            let queues = broker::elect(server)?;
+            tell.send(queues).context("nobody listens")
+        };
+        self.server(elect).await.ok()?;
+        let queues = told.recv().ok()?;
+        (queues > 0).then(|| "queue without a leader, elected by hand".to_owned())
+    }
+
     /// Changes the server, on a thread that may wait.
     pub(crate) async fn server(
         &mut self,
@@ -122,7 +137,7 @@ fn store(history: &Path, name: &str) -> PathBuf {
     history.with_file_name(format!("{name}.db"))
 }
 
-/// Runs a scenario in a new folder, which stays when something was found.
+/// Runs a scenario in a new folder.
 ///
 /// # Errors
 /// When it could not be run at all.
@@ -178,10 +193,17 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
         failures.push(format!("while harming: {cause:#}"));
     }
     trial.history.write(&Record::Fault { at: now(), what: "nothing more happens".to_owned(), heals: false });
-    let complete = progress::wait(&mut progress, STUCK, |progress| progress.is_complete).await;
+    let mut complete = progress::wait(&mut progress, STILL, |progress| progress.is_complete).await;
+    if !complete {
+        if let Some(what) = trial.remedy().await {
+            trial.healed(&what);
+            trial.fault(what);
+        }
+        complete = progress::wait(&mut progress, STUCK - STILL, |progress| progress.is_complete).await;
+    }
     if !complete {
         // While everybody is still there.
-        trial.server(keep_queues(directory.clone())).await.ok();
+        trial.server(evidence::queues(directory.clone())).await.ok();
     }
     if let Some(publishing) = trial.publishing.take() {
         if complete || publishing.is_finished() {
@@ -206,39 +228,11 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
     let rules = Rules { across: scenario.keeps_order_across(subject.broker), look_ahead: most_held };
     let findings: Findings = check::check(&trial.events, &records, &stored, rules);
     let report = Report::new(subject, &trial.events, &records, findings, failures, trial.ended, began.elapsed());
-    if report.is_ok() {
-        fs::remove_dir_all(&directory)?;
-    } else {
-        trial.server(keep_logs(directory.clone())).await.ok();
+    if !report.is_ok() {
+        trial.server(evidence::logs(directory.clone())).await.ok();
         report.save(&directory.join("violations.txt"))?;
     }
     Ok(report)
-}
-
-/// Writes down what a server says about its queues, where it can be asked.
-fn keep_queues(directory: PathBuf) -> impl FnOnce(&mut servers::Server) -> Result<()> {
-    move |server| {
-        let columns = ["name", "state", "messages_ready", "messages_unacknowledged", "consumers", "pid"];
-        let queues = server.rabbitmqctl(&[&["list_queues"][..], &columns].concat())?;
-        let consumers = server.rabbitmqctl(&["list_consumers"])?;
-        Ok(fs::write(directory.join("queues.txt"), queues + "\n" + &consumers)?)
-    }
-}
-
-/// Keeps the logs of a server, whose folder ends with it.
-fn keep_logs(directory: PathBuf) -> impl FnOnce(&mut servers::Server) -> Result<()> {
-    move |server| {
-        let kept = directory.join("server");
-        fs::create_dir_all(&kept)?;
-        for folder in [server.dir().to_owned(), server.dir().join("log")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.path().extension().is_some_and(|extension| extension == "log") {
-                    fs::copy(entry.path(), kept.join(entry.file_name()))?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What a workload is unless a scenario says otherwise.
