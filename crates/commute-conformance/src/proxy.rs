@@ -107,11 +107,12 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
         let mut frozen = false;
         loop {
             let now = *changes.borrow_and_update();
+            // Also one that began in it.
+            frozen |= matches!(now, Weather::Frozen | Weather::Mute);
             // Fair again after a freeze: the cut in between may not have been seen.
             if now == Weather::Cut || (frozen && now == Weather::Fair) || changes.changed().await.is_err() {
                 return;
             }
-            frozen |= matches!(*changes.borrow(), Weather::Frozen | Weather::Mute);
         }
     };
     weather.mark_unchanged();
