@@ -118,6 +118,8 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
     weather.mark_unchanged();
     let (there, back) = (weather.clone(), weather);
     tokio::select! {
+        // The weather first: nothing is carried any more in what has changed.
+        biased;
         () = cut => {}
         () = pump(&mut from_client, &mut to_server, there, &[Weather::Frozen]) => {}
         () = pump(&mut from_server, &mut to_client, back, &[Weather::Frozen, Weather::Mute]) => {}
