@@ -107,17 +107,18 @@ async fn carry(client: TcpStream, server: SocketAddr, mut weather: watch::Receiv
         let mut frozen = false;
         loop {
             let now = *changes.borrow_and_update();
+            // Also one that began in it.
+            frozen |= matches!(now, Weather::Frozen | Weather::Mute);
             // Fair again after a freeze: the cut in between may not have been seen.
             if now == Weather::Cut || (frozen && now == Weather::Fair) || changes.changed().await.is_err() {
                 return;
             }
-            frozen |= matches!(*changes.borrow(), Weather::Frozen | Weather::Mute);
         }
     };
     weather.mark_unchanged();
     let (there, back) = (weather.clone(), weather);
     tokio::select! {
-        // A cut first, or what was held back until then would slip through.
+        // The weather first: nothing is carried any more in what has changed.
         biased;
         () = cut => {}
         () = pump(&mut from_client, &mut to_server, there, &[Weather::Frozen, Weather::Cut]) => {}
