@@ -99,7 +99,8 @@ async fn measure(args: &Args) -> Result<Vec<Row>> {
             }
         }
         if args.wants(&["kafka-poisoned"]) {
-            rows.extend(poisoned::measure(&url, args.events(10_000), args.rounds).await?);
+            // A percentile of the slowest needs more turns than a rate.
+            rows.extend(poisoned::measure(&url, args.events(10_000), args.rounds.max(5)).await?);
         }
     }
     if !args.only.is_empty() {
