@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use commute_core::{Clock, Code, Error, Mapping, Result, SystemClock};
+use commute_core::{Clock, Code, Error, Mapping, Result, SubscriptionSpec, SystemClock};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
@@ -25,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 use crate::aside::{Note, Seen, Written};
 use crate::error;
 use crate::link::{Link, Session};
+use crate::options::{Instances, Options};
 use crate::publisher::Publisher;
 use crate::state::{Arrival, Channels, State};
-use crate::topology::{Names, Topology};
+use crate::topology::{Names, Topology, asked};
 use crate::wire::{self, short};
 
 /// An opening that is not the active one for so long is answered all the same; it goes on to stand by.
@@ -96,12 +97,9 @@ enum End {
 type Ended<T = ()> = std::result::Result<T, End>;
 
 impl Shared {
-    #[allow(clippy::too_many_arguments, reason = "called once, from the place where all of these are made")]
     pub(crate) fn open(
-        names: Names,
-        mapping: Option<Arc<Mapping>>,
-        credit: usize,
-        (prefetch, give_up, shares): (u16, Duration, bool),
+        spec: SubscriptionSpec,
+        options: &Options,
         link: &Arc<Link>,
         topology: &Arc<Topology>,
         publisher: Publisher,
@@ -109,12 +107,12 @@ impl Shared {
         let (depth, asked) = mpsc::channel(16);
         let (opened, answer) = oneshot::channel();
         let shared = Shared {
-            names,
-            mapping,
-            shares,
-            prefetch: prefetch.min(u16::try_from(credit).unwrap_or(u16::MAX)).max(1),
+            names: Names::of(&spec, options),
+            mapping: spec.mapping,
+            shares: options.instances != Instances::One,
+            prefetch: options.prefetch.min(u16::try_from(spec.credit).unwrap_or(u16::MAX)).max(1),
             me: uuid::Uuid::now_v7().to_string(),
-            state: Mutex::new(State::new(fastrand::u32(..), credit)),
+            state: Mutex::new(State::new(fastrand::u32(..), spec.credit)),
             arrived: Notify::new(),
             changed: Notify::new(),
             stop: CancellationToken::new(),
@@ -127,7 +125,7 @@ impl Shared {
             publisher,
             depth: asked,
             was_active: false,
-            give_up,
+            give_up: options.heartbeat() * 3,
             opened: Some(opened),
         };
         (attendant, answer)
@@ -425,7 +423,7 @@ impl Attendant {
             return Ok(());
         }
         let began = Instant::now();
-        while passive(channel, queue).await.map_err(|error| End::Lost(error.to_string()))?.1 > 0 {
+        while asked(channel, queue).await.map_err(|error| End::Lost(error.to_string()))?.1 > 0 {
             if began.elapsed() > ALONE {
                 tracing::warn!(
                     queue,
@@ -452,8 +450,8 @@ impl Attendant {
         if heard.elapsed() > QUIET {
             return Ok(true);
         }
-        let asked = passive(&streams.queue, name).await;
-        let (left, consumers) = asked.map_err(|error| End::Lost(error.to_string()))?;
+        let answer = asked(&streams.queue, name).await;
+        let (left, consumers) = answer.map_err(|error| End::Lost(error.to_string()))?;
         Ok(left == 0 && consumers <= 1)
     }
 
@@ -502,9 +500,9 @@ impl Attendant {
         let names = self.shared.names.clone();
         let mut depth = 0;
         for _ in 0..ASKED_AGAIN {
-            depth = u64::from(passive(&streams.queue, &names.queue).await?.0);
+            depth = u64::from(asked(&streams.queue, &names.queue).await?.0);
             if let Some(unclaimed) = &names.unclaimed {
-                depth += u64::from(passive(&streams.queue, unclaimed).await?.0);
+                depth += u64::from(asked(&streams.queue, unclaimed).await?.0);
             }
             let mut arriving = false;
             while let Some(delivery) = next(&mut streams.unclaimed).now_or_never() {
@@ -547,15 +545,6 @@ async fn next(consumer: &mut Option<Consumer>) -> Option<lapin::Result<Delivery>
         Some(consumer) => consumer.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// How many messages of a queue are in nobody's hands, and how many consume it. On the consumer's own channel, so that the
-/// answer comes behind what was delivered before it.
-async fn passive(channel: &Channel, queue: &str) -> Result<(u32, u32)> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let found = channel.queue_declare(short(queue), options, FieldTable::default()).await;
-    let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
-    Ok((found.message_count(), found.consumer_count()))
 }
 
 /// A note came back.

@@ -13,11 +13,11 @@ use tokio_util::task::TaskTracker;
 use crate::attend::Shared;
 use crate::capabilities::capabilities;
 use crate::link::Link;
-use crate::options::{Instances, Options};
+use crate::options::Options;
 use crate::publisher::Publisher;
 use crate::receiver::Inlet;
 use crate::settler::{self, Outlet};
-use crate::topology::{Names, Topology};
+use crate::topology::Topology;
 use crate::{error, wire};
 
 /// How long a close waits for what was begun.
@@ -82,11 +82,8 @@ impl RabbitMq {
     }
 
     async fn open(&self, spec: SubscriptionSpec) -> Result<Subscription> {
-        let names = Names::of(&spec, &self.options);
-        let shares = self.options.instances != Instances::One;
-        let (pace, publisher) = ((self.options.prefetch, self.options.heartbeat() * 3, shares), self.publisher.clone());
-        let (attendant, opened) =
-            Shared::open(names, spec.mapping, spec.credit, pace, &self.link, &self.topology, publisher.clone());
+        let publisher = self.publisher.clone();
+        let (attendant, opened) = Shared::open(spec, &self.options, &self.link, &self.topology, publisher.clone());
         let shared = attendant.shared.clone();
         let (ask, asked) = mpsc::channel(ASKED);
         let receiver = Box::new(Inlet { shared: shared.clone() });

@@ -94,8 +94,7 @@ impl Link {
 }
 
 async fn connect(options: &Options, epoch: u64) -> Result<Session> {
-    let mut uri = options.uri.clone();
-    uri.query.auth_mechanism = None;
+    let uri = options.uri.clone();
     let properties = ConnectionProperties::default().with_connection_name("commute".into());
     let connecting = async {
         match &options.ca {

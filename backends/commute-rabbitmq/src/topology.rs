@@ -138,16 +138,12 @@ impl Topology {
 
     /// How many messages of a queue are in nobody's hands.
     pub(crate) async fn depth(&self, session: &Session, queue: &str) -> Result<u64> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel(session).await?;
-        let found = channel.queue_declare(short(queue), options, FieldTable::default()).await;
-        let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
-        Ok(u64::from(found.message_count()))
+        asked(&channel, queue).await.map(|(messages, _)| u64::from(messages))
     }
 
     async fn exists(&self, session: &Session, queue: &str) -> Result<()> {
-        let depth = self.depth(session, queue).await;
-        depth.map(drop)
+        self.depth(session, queue).await.map(drop)
     }
 
     /// Refuses kinds of queue that cannot be settled one by one. The server says what a queue is when it is asked to
@@ -240,6 +236,15 @@ impl Topology {
         *kept = Some((session.epoch, channel.clone()));
         Ok(channel)
     }
+}
+
+/// How many messages of a queue are in nobody's hands, and how many consume it. The answer comes behind everything that was
+/// delivered on the channel before.
+pub(crate) async fn asked(channel: &Channel, queue: &str) -> Result<(u32, u32)> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let found = channel.queue_declare(short(queue), options, FieldTable::default()).await;
+    let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
+    Ok((found.message_count(), found.consumer_count()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Source: CloudEvents JSON Event Format 1.0.2. JSON payloads stand in `data` as they are, others in `data_base64`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -103,25 +105,21 @@ pub fn from_json(event: &Value) -> Result<Envelope> {
     let invalid = |what: &str| Error::new(Code::InvalidEvent, format!("not a CloudEvent 1.0: {what}"));
     let event = event.as_object().ok_or_else(|| invalid("not a JSON object"))?;
     let text = |name: &str| event.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let needed = |name: &str| text(name).ok_or_else(|| invalid(&format!("{name:?} is missing or no text")));
-    if needed("specversion")? != "1.0" {
-        return Err(invalid("\"specversion\" is not \"1.0\""));
-    }
-    let mut extensions = Extensions::default();
-    for (name, value) in event.iter().filter(|(name, _)| !ATTRIBUTES.contains(&name.as_str())) {
+    let mut attributes = Vec::with_capacity(event.len());
+    for (name, value) in event.iter().filter(|(name, _)| !["data", "data_base64"].contains(&name.as_str())) {
         match value {
-            Value::Null => {}
-            Value::String(text) => extensions.set(name, text.as_str())?,
-            Value::Bool(_) | Value::Number(_) => extensions.set(name, value.to_string())?,
-            Value::Array(_) | Value::Object(_) => {
+            Value::String(text) if text.is_empty() && ATTRIBUTES.contains(&name.as_str()) => {}
+            Value::String(text) => attributes.push((name.as_str(), Cow::Borrowed(text.as_str()))),
+            Value::Bool(_) | Value::Number(_) if !ATTRIBUTES.contains(&name.as_str()) => {
+                attributes.push((name, Cow::Owned(value.to_string())));
+            }
+            Value::Array(_) | Value::Object(_) if !ATTRIBUTES.contains(&name.as_str()) => {
                 return Err(invalid(&format!("extension {name:?} is no plain value")));
             }
+            // An attribute that is no text is as good as missing.
+            _ => {}
         }
     }
-    let time = match text("time") {
-        Some(time) => Timestamp::parse(time).ok_or_else(|| invalid("\"time\" is not RFC 3339"))?,
-        None => Timestamp::default(),
-    };
     let data = match (event.get("data"), text("data_base64")) {
         (Some(_), Some(_)) => return Err(invalid("both \"data\" and \"data_base64\"")),
         (Some(Value::String(data)), None) if !is_json(text("datacontenttype")) => {
@@ -133,17 +131,8 @@ pub fn from_json(event: &Value) -> Result<Envelope> {
         }
         (None, None) => Bytes::new(),
     };
-    Ok(Envelope {
-        id: EventId::new(needed("id")?)?,
-        source: needed("source")?.into(),
-        event_type: needed("type")?.into(),
-        subject: text("subject").map(Into::into),
-        time,
-        data_content_type: text("datacontenttype").map(Into::into),
-        data_schema: text("dataschema").map(Into::into),
-        extensions,
-        data,
-    })
+    let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, &**value)).collect();
+    from_attributes(&attributes, None, data)
 }
 
 fn is_json(content_type: Option<&str>) -> bool {

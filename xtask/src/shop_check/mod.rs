@@ -62,19 +62,7 @@ const KILLS: usize = 5;
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_short(with_brokers: bool) -> Result<()> {
-    let limit = 300;
-    let broker = Vec::new();
-    run(&Args {
-        input: None,
-        expected: None,
-        orders: None,
-        seed: 1,
-        short: true,
-        limit,
-        calculate: None,
-        broker,
-        with_brokers,
-    })
+    run(&Args { with_brokers, ..Args::short() })
 }
 
 /// The short check on one kind of server.
@@ -82,19 +70,23 @@ pub(crate) fn run_short(with_brokers: bool) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_on(kind: servers::Kind) -> Result<()> {
-    let limit = 300;
-    let broker = vec![kind];
-    run(&Args {
-        input: None,
-        expected: None,
-        orders: None,
-        seed: 1,
-        short: true,
-        limit,
-        calculate: None,
-        broker,
-        with_brokers: true,
-    })
+    run(&Args { broker: vec![kind], ..Args::short() })
+}
+
+impl Args {
+    fn short() -> Self {
+        Args {
+            input: None,
+            expected: None,
+            orders: None,
+            seed: 1,
+            short: true,
+            limit: 300,
+            broker: Vec::new(),
+            with_brokers: false,
+            calculate: None,
+        }
+    }
 }
 
 /// Does all the runs.
