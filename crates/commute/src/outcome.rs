@@ -132,7 +132,8 @@ fn give_up(engine: &Engine, job: Job, context: &Context, code: Code, reason: Str
     engine.room.notify_waiters();
 }
 
-/// Acknowledges a delivery together with the dead letter that takes its place.
+/// Acknowledges a delivery together with the dead letter that takes its place. One that would be too large for the broker, because
+/// it holds the event and more, is not written: the event is parked on no lane, which keeps it and delays nobody.
 #[allow(clippy::too_many_arguments, reason = "a dead letter says this much")]
 pub(crate) fn dead_letter(
     engine: &Engine,
@@ -145,7 +146,6 @@ pub(crate) fn dead_letter(
     reason: String,
 ) -> Settlement {
     let sub = &engine.subscriptions[subscription];
-    Counters::add(&sub.counters.dead);
     tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
     let letter = DeadLetter {
         code: code.number().to_owned(),
@@ -156,6 +156,12 @@ pub(crate) fn dead_letter(
         event: cloudevents::to_json(&context.envelope),
     };
     let publish = match dead_letter_envelope(engine, context, &letter) {
+        Ok(envelope) if envelope.size() > engine.broker.capabilities().max_event_bytes => {
+            Counters::add(&sub.counters.parked);
+            tracing::warn!(app = %engine.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
+            let reason = Some(format!("{} ({code}); its dead letter would be too large", letter.reason));
+            return Settlement::Park { tag, attempts, lanes: Vec::new(), reason };
+        }
         Ok(envelope) => vec![Outgoing { topic: topic.clone(), envelope, not_before: None }],
         Err(error) => {
             // A dead letter that cannot be written must not take the event with it.
@@ -163,6 +169,7 @@ pub(crate) fn dead_letter(
             return Settlement::Return { tag };
         }
     };
+    Counters::add(&sub.counters.dead);
     Settlement::Ack { tag, publish, mark: engine.broker.capabilities().inbox_retention.is_some() }
 }
 

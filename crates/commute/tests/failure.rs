@@ -152,3 +152,23 @@ async fn a_slow_handler_does_not_hold_what_was_claimed_with_it() {
     let seen = log.taken();
     assert_eq!(seen[196..], ["0", "1", "2", "3"], "the instant ones did not wait");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_dead_letter_would_be_too_large_is_parked_and_the_others_go_on() {
+    let (broken, log) = (Broken::default(), Log::default());
+    let broker = broker().await;
+    let handler = handler(sometimes).footprint(tens);
+    let app = App::new("app").broker(broker.clone()).state(broken).state(log.clone()).on("pings", handler);
+    let app = started(app).await;
+    // No JSON, so it cannot be decoded; as base64 in a dead letter it is a third larger.
+    let data = vec![0_u8; broker.capabilities().max_event_bytes - 10_000];
+    let envelope = commute::Envelope::new("test", "test.ping", commute::Timestamp(0), data.into());
+    let outgoing = commute_core::Outgoing { topic: commute::Topic::new("pings").unwrap(), envelope, not_before: None };
+    broker.publish(vec![outgoing]).await.unwrap();
+    publish(&app, [1]).await;
+    app.idle().await.unwrap();
+    assert_eq!(log.taken(), ["1"]);
+    let stats = &app.stats().subscriptions[0];
+    assert_eq!((stats.dead, stats.parked), (0, 1));
+    app.stop().await.unwrap();
+}
