@@ -44,7 +44,7 @@ pub use options::Options;
 pub use state::ids::Window;
 
 /// `embedded:DIRECTORY` and `memory:`.
-pub const DRIVER: Driver = Driver { name: "embedded", schemes: &["embedded", "memory"], connect };
+pub const DRIVER: Driver = Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: None };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

@@ -57,7 +57,7 @@ pub use capabilities::capabilities;
 pub use options::{Options, Sasl};
 
 /// `kafka://host:port` and, encrypted, `kafkas://host:port`.
-pub const DRIVER: Driver = Driver { name: "kafka", schemes: &["kafka", "kafkas"], connect };
+pub const DRIVER: Driver = Driver { name: "kafka", schemes: &["kafka", "kafkas"], connect, files: None };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

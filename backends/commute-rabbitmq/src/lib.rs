@@ -43,7 +43,7 @@ pub use capabilities::capabilities;
 pub use options::{Instances, Options, QueueType};
 
 /// `amqp://…` and `amqps://…`.
-pub const DRIVER: Driver = Driver { name: "rabbitmq", schemes: &["amqp", "amqps"], connect };
+pub const DRIVER: Driver = Driver { name: "rabbitmq", schemes: &["amqp", "amqps"], connect, files: None };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

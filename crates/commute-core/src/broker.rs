@@ -10,13 +10,18 @@
 //! ```
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::admin::Admin;
 use crate::capabilities::Capabilities;
 use crate::clock::Timestamp;
 use crate::envelope::Envelope;
 use crate::error::Result;
+use crate::operate::Attached;
 use crate::subscription::{Subscription, SubscriptionSpec};
 use crate::topic::Topic;
 
@@ -57,6 +62,21 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Makes everything accepted so far durable and ends the connection. Idempotent.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// What an operator can see and do; `None` when nothing.
+    fn admin(&self) -> Option<&dyn Admin> {
+        None
+    }
+
+    /// Where services that run on this broker in this process attach themselves, when operators come in through it.
+    fn attached(&self) -> Option<&Attached> {
+        None
+    }
+
+    /// Where in the file system operators of other processes reach this one, when it owns such a place.
+    fn socket(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// An envelope with its destination.
@@ -71,7 +91,7 @@ pub struct Outgoing {
 }
 
 /// Proof that an envelope is durable, in the sense of the backend's `Capabilities::durable`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Where it stands in its topic, where the backend says so (`Capabilities::positions`). Positions of one key grow in
     /// the order of publishing.

@@ -1,7 +1,9 @@
 //! Drivers: how a backend describes itself to whoever turns a URL into a broker.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use crate::admin::SharedAdmin;
 use crate::broker::{BoxFuture, SharedBroker};
 use crate::error::{Code, Error, Result};
 
@@ -14,6 +16,17 @@ pub struct Driver {
     pub schemes: &'static [&'static str],
     /// Connects. Creates what is missing; fails without leaving anything half done.
     pub connect: fn(Address) -> BoxFuture<'static, Result<SharedBroker>>,
+    /// For backends whose events are files of this machine, how to look at them without a server.
+    pub files: Option<Files>,
+}
+
+/// How an operator reaches files that another process may own.
+#[derive(Debug, Clone, Copy)]
+pub struct Files {
+    /// Where the owner listens: [`crate::Broker::socket`] of whoever connects to this address.
+    pub socket: fn(&Address) -> Result<PathBuf>,
+    /// Opens the files to look at them, without changing anything, and without keeping an owner from starting.
+    pub read: fn(Address) -> BoxFuture<'static, Result<SharedAdmin>>,
 }
 
 /// A broker URL, taken apart: `scheme:rest?name=value&…`.

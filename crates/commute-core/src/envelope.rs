@@ -22,6 +22,8 @@ pub mod extension {
     pub const CORRELATION_ID: &str = "correlationid";
     /// The id of the event that directly caused this one.
     pub const CAUSATION_ID: &str = "causationid";
+    /// The group that a redriven event is for; the others have had it and let it pass.
+    pub const REDRIVE_FOR: &str = "redrivefor";
 }
 
 /// An event as it travels: CloudEvents attributes, extensions, and the payload as bytes.

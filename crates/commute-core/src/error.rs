@@ -111,6 +111,10 @@ codes! {
     TopologyDiffers = "CM0032", retryable: false, remedy: "use another name, or delete what is there and let commute declare it; the message says what differs";
     /// A secure connection could not be made.
     TlsFailed = "CM0033", retryable: false, remedy: "check the certificates, their dates and the host name; ca=FILE names an authority of your own";
+    /// Nothing is stored or running under the name that was given.
+    NotFound = "CM0034", retryable: false, remedy: "list what there is; a name may be misspelt, or what it named is no longer retained";
+    /// A subscription cannot be changed while an instance has it open.
+    GroupBusy = "CM0035", retryable: true, remedy: "stop the instances of the service, then do it again";
 }
 
 impl fmt::Display for Code {

@@ -1,0 +1,169 @@
+//! Operating: what a person asks of a service while it runs.
+//!
+//! A service attaches itself to its broker when the broker is where operators come in ([`Attached`]); each operation is an
+//! order or a question, and its report is data.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::admin::SubscriptionName;
+use crate::broker::BoxFuture;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::id::EventId;
+
+/// A running service, as an operator sees it.
+pub trait Operate: Send + Sync {
+    /// The name of the app.
+    fn app(&self) -> String;
+
+    /// Does it, or answers it.
+    ///
+    /// # Errors
+    /// `NotFound` when the app has no such subscription, event or key; `NotParked`; the broker's.
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Report>>;
+}
+
+/// An order or a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Operation {
+    /// What it has done, and what it holds now: `Report::Json` of its `Stats`.
+    Stats,
+    /// What it is promised: `Report::Json` of its `Contract`.
+    Contract,
+    /// The lanes with the most events first, at most `max`: `Report::Lanes`.
+    Lanes {
+        /// How many.
+        max: usize,
+    },
+    /// Begins no event of a subscription, or none that touches a key, until it is resumed or the app ends. What runs is finished;
+    /// what waits behind keeps its order.
+    Pause {
+        /// Which subscription.
+        subscription: SubscriptionName,
+        /// Only events that touch this key, in the words of `LaneInfo::key`.
+        key: Option<String>,
+    },
+    /// Ends a pause. `Report::Done` counts how many there were: 0 or 1.
+    Resume {
+        /// Which subscription.
+        subscription: SubscriptionName,
+        /// The key it was paused for.
+        key: Option<String>,
+    },
+    /// Gives up an event that waits, backs off or is parked: it becomes a dead letter and its lanes go on.
+    Skip {
+        /// Which subscription.
+        subscription: SubscriptionName,
+        /// Which event.
+        event: EventId,
+    },
+    /// Brings parked events back in order, with everything that hangs together with them by lanes. `Report::Done` counts them.
+    Release {
+        /// Which subscription.
+        subscription: SubscriptionName,
+        /// What to release.
+        what: Released,
+    },
+}
+
+/// What to release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Released {
+    /// An event, and what hangs together with it.
+    Event(EventId),
+    /// A key, in the words of `LaneInfo::key`.
+    Key(String),
+    /// Everything.
+    All,
+}
+
+/// The answer to an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// Data of the service's own.
+    Json(Value),
+    /// Lanes.
+    Lanes(Vec<LaneInfo>),
+    /// It was done, to so many events or pauses.
+    Done(u64),
+}
+
+/// A lane that somebody waits in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneInfo {
+    /// Its name, from the footprint of an event in it; its number in hexadecimal where no footprint names it.
+    pub key: String,
+    /// How many events are in it, whatever their state.
+    pub events: usize,
+    /// How many of them are parked.
+    pub parked: usize,
+    /// An operator has paused it.
+    pub paused: bool,
+    /// The event at its head.
+    pub head: Option<LaneHead>,
+}
+
+/// The event that the others in a lane wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneHead {
+    /// Its subscription.
+    pub subscription: SubscriptionName,
+    /// Its id, where it is known without reading it.
+    pub event: Option<EventId>,
+    /// Which attempt it is at, from 1.
+    pub attempt: u32,
+    /// When the broker took it in.
+    pub published: Timestamp,
+    /// What it does.
+    pub state: HeadState,
+    /// Other keys that it waits in, at most a few.
+    pub waits_for: Vec<String>,
+}
+
+/// What the head of a lane does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadState {
+    /// A worker has it.
+    Running,
+    /// It could run, if a worker were free.
+    Ready,
+    /// It waits for an earlier event in another lane.
+    Waiting,
+    /// It failed, and is tried again in so many milliseconds.
+    BackingOff(u64),
+    /// It is parked, for this reason when it is its own.
+    Parked(Option<String>),
+    /// An operator holds the lane.
+    Paused,
+}
+
+/// The services that run on a broker in this process, so that whoever comes in through the broker finds them.
+#[derive(Default)]
+pub struct Attached(Mutex<Vec<Weak<dyn Operate>>>);
+
+impl Attached {
+    /// Adds a service; it is forgotten when it ends.
+    pub fn attach(&self, service: &Arc<dyn Operate>) {
+        let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        services.retain(|known| known.strong_count() > 0);
+        services.push(Arc::downgrade(service));
+    }
+
+    /// Those that run now.
+    pub fn running(&self) -> Vec<Arc<dyn Operate>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.running().iter().map(|service| service.app())).finish()
+    }
+}
