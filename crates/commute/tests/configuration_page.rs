@@ -1,0 +1,46 @@
+//! The page about configuration has every key, and what it shows is read without an error; COMMUTE_WRITE=1 writes the table anew.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use commute::Config;
+
+const BEGIN: &str = "<!-- from here to the end: made by crates/commute/tests/configuration_page.rs -->";
+
+fn file() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/configuration.md")
+}
+
+fn table() -> String {
+    let mut text =
+        "| Key | Takes | Variable | Meaning, and what holds when nobody says it |\n|---|---|---|---|\n".to_owned();
+    for key in Config::keys() {
+        let variable = key.variable.map_or_else(|| "none".to_owned(), |name| format!("`{name}`"));
+        let _ = writeln!(text, "| `{}` | {} | {variable} | {} |", key.key, key.takes, key.doc);
+    }
+    text
+}
+
+#[test]
+fn the_page_has_every_key() {
+    let page = fs::read_to_string(file()).expect("the page");
+    let (head, shown) = page.split_once(BEGIN).expect("the place of the table");
+    let made = format!("\n\n{}", table());
+    if std::env::var_os("COMMUTE_WRITE").is_some() {
+        fs::write(file(), format!("{head}{BEGIN}{made}")).expect("written");
+    } else {
+        assert_eq!(shown, made, "run it with COMMUTE_WRITE=1");
+    }
+}
+
+#[test]
+fn the_files_on_the_page_are_read() {
+    let page = fs::read_to_string(file()).expect("the page");
+    let blocks: Vec<_> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let config = Config::from_toml("configuration.md", block).expect(block);
+        assert!(config.settings().count() > 0);
+    }
+}
