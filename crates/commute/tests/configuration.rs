@@ -175,6 +175,36 @@ fn all_mistakes_of_a_file_are_said_together_in_its_order() {
     assert!(both.detail().contains("c.toml:1:") && both.detail().contains("c.toml:2:"), "{both}");
 }
 
+#[derive(Debug, commute::Events)]
+enum Either {
+    Ping(Ping),
+    Pong(Pong),
+}
+
+#[test]
+fn a_handler_is_found_by_any_of_its_types_and_has_one_table() {
+    let either = async |either: Either| match either {
+        Either::Ping(_) | Either::Pong(_) => {}
+    };
+    let refused = |text| App::new("app").on("t", handler(either)).configure(Config::from_toml("c.toml", text).unwrap());
+    let twice = "[handlers.t.'test.ping']\ntimeout = '1s'\n[handlers.t.'test.pong']\nexclusive = true";
+    let wrong = refused(twice).contract().unwrap_err();
+    let said = r#"c.toml:3:13: "test.pong" is the handler of "test.ping" at c.toml:1:13; make them one table"#;
+    assert_eq!(wrong.detail(), said);
+    let once = refused("[handlers.t.'test.pong']\ntimeout = '1s'").contract().unwrap_err();
+    assert!(once.detail().contains("has no broker"), "the table is right: {once}");
+}
+
+#[test]
+fn the_files_in_the_guide_are_read() {
+    let page = include_str!("../../../docs/guide/configuration.md");
+    let blocks: Vec<_> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        assert!(Config::from_toml("configuration.md", block).unwrap().settings().count() > 0);
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let wrong = Config::from_file("no/such.toml").unwrap_err();

@@ -54,8 +54,11 @@ pub(super) fn parse(variables: impl Iterator<Item = (OsString, OsString)>, fault
 struct Settable {
     variable: String,
     path: Vec<&'static str>,
-    value: Box<dyn Fn(&str, &Place) -> Value>,
+    value: Box<Reading>,
 }
+
+/// How the text of a variable becomes a value.
+type Reading = dyn Fn(&str, &Place) -> Value;
 
 fn collect<T: 'static>(
     keys: &'static [Key<T>],

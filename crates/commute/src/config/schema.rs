@@ -33,7 +33,7 @@ pub(super) enum Kind<T: 'static> {
     /// Said, or left out.
     Mark(fn(T) -> T),
     /// One of these words.
-    Word(&'static [(&'static str, fn(T) -> T)]),
+    Word(&'static [Word<T>]),
     /// The name of any topic.
     Topic(fn(T, String) -> T),
     /// Topics that the app subscribes to.
@@ -55,6 +55,12 @@ pub(super) enum Kind<T: 'static> {
     /// Where a mapping finds a value.
     Origin(fn(T, Origin) -> T),
 }
+
+/// A word, and what it does.
+pub(super) type Word<T> = (&'static str, fn(T) -> T);
+
+/// The key of an origin that has a text, and the origin.
+pub(super) type Form = (&'static str, fn(String) -> Origin);
 
 /// Keys that say the same thing in two ways: one of them at a time, and a later source's replaces an earlier one's.
 pub(super) const EITHER_OR: &[(&str, &str)] = &[("broker", "broker_file"), ("exclusive", "independent")];
@@ -209,8 +215,7 @@ pub(super) const MAPPING: &[Key<Option<Mapping>>] = &[
 /// Where a mapping finds a value: words, and keys of a table with one entry.
 pub(super) const ORIGINS: &[(&str, Origin)] =
     &[("message_id", Origin::MessageId), ("message_key", Origin::MessageKey), ("coordinates", Origin::Coordinates)];
-pub(super) const ORIGIN_KEYS: &[(&str, fn(String) -> Origin)] =
-    &[("field", Origin::Field), ("header", Origin::Header), ("text", Origin::Text)];
+pub(super) const ORIGIN_KEYS: &[Form] = &[("field", Origin::Field), ("header", Origin::Header), ("text", Origin::Text)];
 
 impl Parts {
     fn backing_off(mut self, change: impl FnOnce(Backoff) -> Backoff) -> Parts {

@@ -71,7 +71,8 @@ const HANDLER_HEAD: &str = "[handlers.'shop.questions'.'test.asked']\n";
 #[test]
 fn a_key_of_an_app_does_what_the_builder_does() {
     type Build = fn(App) -> App;
-    let rows: &[(&str, &[(&str, &str)], Build)] = &[
+    type Variables = &'static [(&'static str, &'static str)];
+    let rows: &[(&str, Variables, Build)] = &[
         ("broker = 'memory:'", &[("COMMUTE_BROKER", "memory:")], |app| app),
         ("broker_file = 'url'", &[("COMMUTE_BROKER_FILE", "url")], |app| app),
         ("workers = 7", &[("COMMUTE_WORKERS", "7")], |app| app.workers(7)),
@@ -155,7 +156,8 @@ fn a_mapping_can_say_all_that_the_builder_can() {
         ("'message_key'", Origin::MessageKey),
         ("'coordinates'", Origin::Coordinates),
     ];
-    let keys: &[(&str, fn(Mapping, Origin) -> Mapping)] = &[
+    type Build = fn(Mapping, Origin) -> Mapping;
+    let keys: &[(&str, Build)] = &[
         ("id", Mapping::id),
         ("key", Mapping::key),
         ("time", Mapping::time),

@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 /// A time as it would be written: in the largest unit that leaves no rest.
 pub(super) fn text(time: Duration) -> String {
     let ms = time.as_millis();
-    let fits = |(_, unit): &&(&str, u64)| ms > 0 && ms % u128::from(*unit) == 0;
+    let fits = |(_, unit): &&(&str, u64)| ms > 0 && ms.is_multiple_of(u128::from(*unit));
     match UNITS.iter().rfind(fits) {
         Some((name, unit)) => format!("{}{name}", ms / u128::from(*unit)),
         None => format!("{ms}ms"),
