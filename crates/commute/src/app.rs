@@ -13,6 +13,7 @@ use crate::contract::Contract;
 use crate::handler::{Erased, HandlerService, HandlerSpec, Invocation, Parts, layered};
 use crate::plan::plan;
 use crate::running::Running;
+use crate::trace::Traces;
 
 /// A service under construction. All its handlers share one scheduler: two events that touch the same key never
 /// overlap, whatever topics they come from.
@@ -61,6 +62,9 @@ pub struct App {
     pub(crate) drain: Duration,
     pub(crate) measure: bool,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) traces: Option<Arc<dyn Traces>>,
+    #[cfg(feature = "admin")]
+    pub(crate) admin: crate::admin::Wanted,
 }
 
 /// How much an app holds at once. Every limit has a reason beside its default.
@@ -94,6 +98,9 @@ impl App {
             drain: Duration::from_secs(30),
             measure: false,
             clock: Arc::new(SystemClock),
+            traces: None,
+            #[cfg(feature = "admin")]
+            admin: crate::admin::Wanted::default(),
         }
     }
 
@@ -181,6 +188,36 @@ impl App {
     /// Where the time comes from; the machine's clock unless said.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Serves metrics, health, contract and statistics over HTTP at `address`, an IP address and a port; port 0 takes a free
+    /// one, which [`Running::admin_address`] tells. Everything there can be read by everybody who can reach it, so an address
+    /// that is not loopback also needs [`App::admin_beyond_loopback`].
+    ///
+    /// | Path | Answers |
+    /// |---|---|
+    /// | `/metrics` | the metrics of [`crate::metrics`], as Prometheus reads them |
+    /// | `/live` | 200; 503 once the app has failed |
+    /// | `/ready` | 200 while events are taken and handled; 503 before, while draining, and once the app has failed |
+    /// | `/drain` | whether it drains, and how much is left; a signal or [`Running::stop`] begins it |
+    /// | `/contract`, `/stats` | JSON |
+    #[cfg(feature = "admin")]
+    pub fn admin(mut self, address: impl std::fmt::Display) -> Self {
+        self.admin.address = Some(address.to_string());
+        self
+    }
+
+    /// The address of [`App::admin`] may be one that other machines reach.
+    #[cfg(feature = "admin")]
+    pub fn admin_beyond_loopback(mut self) -> Self {
+        self.admin.beyond_loopback = true;
+        self
+    }
+
+    /// Who gives the spans of handlings their ids and exports them; the crate commute-otel has one.
+    pub fn traces(mut self, traces: impl Traces) -> Self {
+        self.traces = Some(Arc::new(traces));
         self
     }
 
