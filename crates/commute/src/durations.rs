@@ -8,8 +8,8 @@ use serde::Serialize;
 /// The upper bounds of the buckets that exporters show, in seconds: those of OpenTelemetry's messaging conventions, with
 /// some below for quick handlers and some above for events that wait.
 pub(crate) const BOUNDS: [f64; 22] = [
-    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0,
-    60.0, 300.0, 3600.0,
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    30.0, 60.0, 300.0, 3600.0,
 ];
 
 /// Durations as they were recorded: microseconds to an hour, at two digits, and their exact sum.

@@ -124,9 +124,9 @@ impl Metric {
         match self.read {
             Read::App(read) => vec![sample(&[], read(stats))],
             Read::Topic(read) => stats.topics.iter().map(|topic| sample(&[&topic.topic], read(topic))).collect(),
-            Read::Subscription(read) => subscriptions
-                .filter_map(|sub| Some(sample(&[&sub.topic, &sub.subscription], read(sub)?)))
-                .collect(),
+            Read::Subscription(read) => {
+                subscriptions.filter_map(|sub| Some(sample(&[&sub.topic, &sub.subscription], read(sub)?))).collect()
+            }
             Read::Reason(read) => subscriptions
                 .flat_map(|sub| PausedBecause::ALL.map(|why| (sub, why)))
                 .map(|(sub, why)| sample(&[&sub.topic, &sub.subscription, why.as_str()], read(sub, why)))

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::contract::Contract;
 use crate::engine::Engine;
+use crate::running::Left;
 use crate::stats::Stats;
 
 /// Looks at a running app. Cheap to clone. Keeps the app's broker open as long as it lives, and the app not running.
@@ -81,13 +82,12 @@ impl Monitor {
         self.engine.stop.everything.cancelled().await;
     }
 
-    /// Events that are taken and not settled.
-    pub(crate) fn held(&self) -> usize {
-        self.engine.dispatch().in_flight.iter().sum()
+    /// What a stop would leave behind if it were over now.
+    pub fn left(&self) -> Left {
+        Left { unhandled: self.engine.dispatch().in_flight.iter().sum(), staged: self.staged() }
     }
 
-    /// Events that are staged and not published.
-    pub(crate) fn staged(&self) -> usize {
+    fn staged(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 }

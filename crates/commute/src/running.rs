@@ -12,8 +12,8 @@ use crate::app::App;
 use crate::contract::Contract;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
-use crate::parking;
 use crate::monitor::Monitor;
+use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
 use crate::stats::{Counters, Stats};
@@ -143,7 +143,7 @@ impl Running {
 
     /// What it has done, and what it holds now.
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.engine, self.outbox.as_ref().map_or(0, |outbox| outbox.len()))
+        self.monitor().stats()
     }
 
     /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.

@@ -23,10 +23,10 @@ pub struct TraceParent {
 /// Gives the spans of handlings their ids: an exporter of traces. Without one, events carry on ids that are derived from
 /// their causes.
 pub trait Traces: Send + Sync + 'static {
-    /// An attempt begins; `span` is its span and was not entered yet. Answers what the events that it causes carry on.
+    /// An attempt begins; `span` is its span and was not entered yet, `system` the broker's driver. Answers what the events that it causes carry on.
     ///
     /// Called by workers for every attempt, so it must be short and not block.
-    fn begin(&self, span: &tracing::Span, context: &Context) -> Option<TraceParent>;
+    fn begin(&self, span: &tracing::Span, context: &Context, system: &'static str) -> Option<TraceParent>;
 }
 
 impl TraceParent {

@@ -111,7 +111,7 @@ fn begin(engine: &Engine, job: &mut Job, context: &Context) -> (HandlerFuture, O
     if span.is_disabled() {
         return (run(invocation), None);
     }
-    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, context));
+    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, context, engine.broker.driver()));
     span.record("traceparent", tracing::field::display(given.unwrap_or_else(|| trace::child_of(&context.envelope))));
     let handling = span.in_scope(|| run(invocation));
     let recorded = span.clone();

@@ -25,7 +25,10 @@ struct Reply {
 
 async fn ask(address: SocketAddr, request: &str) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{request} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{request} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.unwrap();
     let (headers, body) = reply.split_once("\r\n\r\n").unwrap();
@@ -67,7 +70,9 @@ async fn a_scrape_says_exactly_what_has_happened() {
     let place = r#"commute_app="app",messaging_system="embedded",messaging_destination_name="pings""#;
     let group = format!(r#"{place},messaging_consumer_group_name="app""#);
     let of = |name: &str, labels: &str| {
-        seen.get(format!("{name}{{{labels}}}").as_str()).copied().unwrap_or_else(|| panic!("{name} {labels}: {seen:#?}"))
+        seen.get(format!("{name}{{{labels}}}").as_str())
+            .copied()
+            .unwrap_or_else(|| panic!("{name} {labels}: {seen:#?}"))
     };
     let sent = |topic: &str| {
         let place = place.replace("pings", topic);
@@ -141,7 +146,7 @@ async fn a_draining_app_is_alive_and_not_ready_and_says_what_is_left() {
     while app.stats().subscriptions[0].running == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(get(&app, "/drain").await.body, r#"{"draining":false,"health":"ready","held":1,"staged":0}"#);
+    assert_eq!(get(&app, "/drain").await.body, r#"{"draining":false,"health":"ready","staged":0,"unhandled":1}"#);
     let (address, monitor) = (app.admin_address().unwrap(), app.monitor());
     let stopping = tokio::spawn(app.stop());
     while monitor.health() == commute::Health::Ready {
@@ -152,7 +157,7 @@ async fn a_draining_app_is_alive_and_not_ready_and_says_what_is_left() {
     assert_eq!(ask(address, "GET /live").await.status, 200);
     assert_eq!(
         ask(address, "GET /drain").await.body,
-        r#"{"draining":true,"health":"draining","held":1,"staged":0}"#
+        r#"{"draining":true,"health":"draining","staged":0,"unhandled":1}"#
     );
     gate.add_permits(1);
     assert_eq!(stopping.await.unwrap().unwrap().unhandled, 0);

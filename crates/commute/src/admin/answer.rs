@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::render;
 use crate::monitor::{Health, Monitor};
+use crate::running::Left;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -54,7 +55,8 @@ fn to(path: &str, app: Option<&Monitor>) -> Answer {
         ("/drain" | "/contract" | "/stats", None) => state(health, false),
         ("/drain", Some(app)) => {
             let is_draining = health == Health::Draining;
-            serialized(&json!({"health": health, "draining": is_draining, "held": app.held(), "staged": app.staged()}))
+            let Left { unhandled, staged } = app.left();
+            serialized(&json!({"health": health, "draining": is_draining, "unhandled": unhandled, "staged": staged}))
         }
         ("/contract", Some(app)) => serialized(app.contract()),
         ("/stats", Some(app)) => serialized(&app.stats()),

@@ -61,8 +61,7 @@ fn write(mut encoder: MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Resu
         (Value::Distribution(all), _) => {
             let mut buckets = all.buckets.clone();
             let below: u64 = buckets.iter().map(|(_, count)| count).sum();
-            // The client writes this bound as infinity.
-            buckets.push((f64::MAX, all.count.saturating_sub(below)));
+            buckets.push((f64::INFINITY, all.count.saturating_sub(below)));
             encoder.encode_histogram::<NoLabelSet>(all.sum.as_secs_f64(), all.count, &buckets, None)
         }
     }
