@@ -1,5 +1,5 @@
-//! The pages about metrics say what the table says: the list in the guide, which COMMUTE_WRITE=1 writes anew, and the
-//! dashboard, whose expressions name only metrics and labels that exist.
+//! The pages about metrics say what the table says. COMMUTE_WRITE=1 writes the list in the guide anew; the dashboard may name
+//! only metrics and labels that exist.
 
 use std::fmt::Write;
 use std::fs;
