@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use crate::engine::{Admitted, Engine};
 use crate::outcome::{dead_letter, ignored};
 use crate::parking;
+use crate::pause::PausedBecause;
+use crate::stats::Counters;
 
 /// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
 const BATCH: usize = 512;
@@ -20,7 +22,10 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
     loop {
         let taken = tokio::select! {
             biased;
-            () = engine.stop.receiving.cancelled() => return receiver,
+            () = engine.stop.receiving.cancelled() => {
+                engine.subscriptions[n].counters.pause.begin(PausedBecause::Draining);
+                return receiver;
+            }
             change = settler.changed() => {
                 hear(&engine, n, change).await;
                 continue;
@@ -62,6 +67,7 @@ async fn hear(engine: &Engine, n: usize, change: Change) {
 
 /// Waits for room, then for deliveries. Cancel safe, because `receive` is.
 async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<Vec<Delivery>> {
+    let Counters { pause, retrying, .. } = &engine.subscriptions[n].counters;
     loop {
         let room = engine.room.notified();
         tokio::pin!(room);
@@ -71,9 +77,14 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let dispatch = engine.dispatch();
             let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
-            BATCH.min(ahead).min(ready)
+            let max = BATCH.min(ahead).min(ready);
+            if max == 0 {
+                pause.begin(PausedBecause::of(ahead, retrying.load(Ordering::Relaxed), dispatch.in_flight[n]));
+            }
+            max
         };
         if max > 0 {
+            pause.end();
             return receiver.receive(max).await;
         }
         room.await;
@@ -159,6 +170,7 @@ pub(crate) fn prepare(
         backing_off: false,
         ticket: None,
         arrival: 0,
+        claimed: false,
     };
     Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))
 }

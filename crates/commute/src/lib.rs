@@ -3,22 +3,31 @@
 //! Begin with [`App`], [`handler()`] and [`connect`]; the [`prelude`] has what most services need.
 
 // The rooms of an event's journey, in its order.
+#[cfg(feature = "admin")]
+mod admin;
 mod app;
 mod config;
 mod consumer;
 mod contract;
 mod depth;
 mod drivers;
+mod durations;
 mod engine;
 mod handler;
+pub mod metrics;
 pub mod middleware;
+mod monitor;
 mod outcome;
 mod parking;
+mod pause;
 mod plan;
 mod publish;
+mod published;
+mod rate;
 mod relay;
 mod retry;
 mod running;
+mod sampler;
 mod settle;
 mod shutdown;
 mod stats;
@@ -40,11 +49,15 @@ pub use commute_macros::{Event, Events};
 pub use config::{Checked, CheckedBroker, Config, ConfigKey, Setting};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
 pub use drivers::connect;
+pub use durations::Distribution;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
+pub use monitor::{Health, Monitor};
+pub use pause::PausedBecause;
 pub use publish::{Message, Publisher};
 pub use retry::{Backoff, Exhausted, OnFailure};
 pub use running::{Left, Running};
-pub use stats::{Stats, SubscriptionStats};
+pub use stats::{Stats, SubscriptionStats, TopicStats};
+pub use trace::{TraceParent, Traces};
 
 /// For code that the derive macros write.
 #[doc(hidden)]

@@ -15,6 +15,7 @@ use crate::plan::dead_letter_id;
 use crate::publish::caused;
 use crate::retry::{Exhausted, OnFailure};
 use crate::stats::Counters;
+use crate::trace::TraceParent;
 use crate::worker::succeeded;
 
 /// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
@@ -22,7 +23,14 @@ use crate::worker::succeeded;
 const LOST_DELAY: Duration = Duration::from_millis(100);
 
 /// Leaves work to its store; what comes of it is concluded from the store's thread.
-pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: Box<dyn Transact>, started: Instant) {
+pub(crate) fn transact(
+    engine: &Arc<Engine>,
+    job: Job,
+    context: Context,
+    trace: Option<TraceParent>,
+    work: Box<dyn Transact>,
+    started: Instant,
+) {
     engine.dispatch().transacting += 1;
     let unit = Unit {
         subscription: context.route.subscription.clone(),
@@ -30,7 +38,7 @@ pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: B
         stage: {
             let (engine, context) = (engine.clone(), context.clone());
             let (subscription, handler) = (job.subscription, job.handler);
-            Box::new(move |events| engine.stage(subscription, handler, &context, events))
+            Box::new(move |events| engine.stage(subscription, handler, &context, trace, events))
         },
     };
     let engine = engine.clone();
@@ -50,7 +58,10 @@ fn concluded(
             let took = started.elapsed();
             match committed {
                 Committed::Fresh => succeeded(engine, &job, took),
-                Committed::Duplicate => Counters::add(&counters.duplicates),
+                Committed::Duplicate => {
+                    Counters::add(&counters.duplicates);
+                    counters.attempted(took);
+                }
             }
             engine.subscriptions[job.subscription].handler(job.handler).budget.deposit();
             // The inbox mark is in the store, where it was committed with the effects.
@@ -62,6 +73,7 @@ fn concluded(
         }
         Err(UnitError::Failed(error)) => {
             engine.dispatch().transacting -= 1;
+            counters.attempted(started.elapsed());
             failed(engine, job, context, error);
         }
         Err(UnitError::Lost(error)) => {
@@ -175,7 +187,7 @@ pub(crate) fn dead_letter(
 
 fn dead_letter_envelope(engine: &Engine, context: &Context, letter: &DeadLetter) -> Result<Envelope, Error> {
     let emitted = Emitted::encode(letter)?;
-    let mut envelope = caused(context, u32::MAX, emitted, &engine.name, engine.clock.now())?;
+    let mut envelope = caused(context, None, u32::MAX, emitted, &engine.name, engine.clock.now())?;
     envelope.id = dead_letter_id(&context.envelope.id, &context.route.subscription);
     Ok(envelope)
 }

@@ -56,6 +56,10 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
     wrong.check(Topic::new(&*app.name).is_ok(), || {
         format!("app name {:?}: use the characters of a topic name", app.name)
     });
+    #[cfg(feature = "admin")]
+    if let Err(why) = app.admin.checked() {
+        wrong.say(why);
+    }
     for name in &app.repeated_states {
         wrong.say(format!("state {name} is given twice"));
     }

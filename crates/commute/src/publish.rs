@@ -9,6 +9,9 @@ use commute_core::{
 };
 use tokio::sync::Semaphore;
 
+use crate::published::Published;
+use crate::trace::TraceParent;
+
 /// Publishes events in the name of one source. Cheap to clone; all clones share the broker's back-pressure.
 ///
 /// # Cancel safety
@@ -20,6 +23,7 @@ pub struct Publisher {
     source: Arc<str>,
     clock: Arc<dyn Clock>,
     in_flight: Arc<Semaphore>,
+    published: Arc<Published>,
 }
 
 /// How many batches of one publisher and its clones may wait for their receipts at once: enough to fill a group of the
@@ -34,7 +38,14 @@ impl Publisher {
             source: source.into(),
             clock: Arc::new(SystemClock),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            published: Arc::default(),
         }
+    }
+
+    /// Counts what it publishes together with others.
+    pub(crate) fn counted(mut self, published: Arc<Published>) -> Self {
+        self.published = published;
+        self
     }
 
     /// Publishes one event. The receipt means that it is durable.
@@ -87,7 +98,9 @@ impl Publisher {
         }
         // Fair, so that publishes that wait here go on in their order. It is never closed.
         let _permit = self.in_flight.acquire().await;
-        self.broker.publish(batch).await
+        let receipts = self.broker.publish(batch).await?;
+        self.published.add(&topic, receipts.len());
+        Ok(receipts)
     }
 }
 
@@ -174,9 +187,11 @@ fn envelope(event: Emitted, source: &Arc<str>, time: Timestamp) -> Result<Envelo
 }
 
 /// Makes the envelope of the `ordinal`-th event that a handler answered: its id is derived from its cause, so that
-/// publishing it again after a crash is noticed, and it carries correlation, causation and trace on.
+/// publishing it again after a crash is noticed, and it carries correlation, causation and trace on: the one that is
+/// given, or one that is derived from the cause.
 pub(crate) fn caused(
     cause: &Context,
+    trace: Option<TraceParent>,
     ordinal: u32,
     event: Emitted,
     source: &Arc<str>,
@@ -188,7 +203,8 @@ pub(crate) fn caused(
     let correlation = origin.extensions.get(extension::CORRELATION_ID).unwrap_or(origin.id.as_str());
     envelope.extensions.set(extension::CORRELATION_ID, correlation)?;
     envelope.extensions.set(extension::CAUSATION_ID, origin.id.as_str())?;
-    envelope.extensions.set(extension::TRACE_PARENT, crate::trace::child_of(origin).to_string())?;
+    let trace = trace.unwrap_or_else(|| crate::trace::child_of(origin));
+    envelope.extensions.set(extension::TRACE_PARENT, trace.to_string())?;
     if let Some(state) = origin.extensions.get(extension::TRACE_STATE) {
         envelope.extensions.set(extension::TRACE_STATE, state)?;
     }

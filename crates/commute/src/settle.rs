@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use commute_core::{Result, Settlement, Settler};
+use commute_core::{Outgoing, Result, Settlement, Settler, Topic};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
+use crate::published::Published;
 use crate::stats::lock;
 
 /// What waits to be settled. Bounded by the credit of the subscriptions: a delivery has at most one settlement that
@@ -59,7 +60,7 @@ impl SettleQueue {
 ///
 /// Commit first, then ack: the store has committed before a settlement gets here, so a crash in between delivers twice,
 /// and the inbox makes twice harmless. The other order would lose the event.
-pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>]) -> Result<()> {
+pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>], published: &Published) -> Result<()> {
     loop {
         let batch = std::mem::take(&mut *lock(&queue.waiting));
         if batch.is_empty() {
@@ -67,12 +68,31 @@ pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>]) -
             continue;
         }
         let count = batch.len();
+        let mut answers = Answers::default();
+        batch.iter().for_each(|(_, settlement)| answers.note(settlement));
         // One call for each run of settlements of one subscription. `join_all` polls them in order for the first time,
         // and the broker promises that the order of effects is the order of first polls.
         let calls = runs(batch).into_iter().map(|(n, run)| settlers[n].settle(run));
         join_all(calls).await.into_iter().collect::<Result<()>>()?;
+        answers.0.iter().for_each(|(topic, count)| published.add(topic, *count));
         queue.unsettled.fetch_sub(count, Ordering::AcqRel);
         queue.settled.notify_waiters();
+    }
+}
+
+/// How many events a batch publishes, by topic; few topics, so a list.
+#[derive(Default)]
+struct Answers(Vec<(Topic, usize)>);
+
+impl Answers {
+    fn note(&mut self, settlement: &Settlement) {
+        let Settlement::Ack { publish, .. } = settlement else { return };
+        for Outgoing { topic, .. } in publish {
+            match self.0.iter_mut().find(|(known, _)| known == topic) {
+                Some((_, count)) => *count += 1,
+                None => self.0.push((topic.clone(), 1)),
+            }
+        }
     }
 }
 
