@@ -3,12 +3,14 @@
 //! ```text
 //! frame     bytes with a checksum, and groups of them that count as a whole
 //! segment   one file
+//! groups    reads them in order, with little memory
 //! log       appends groups; the writer owns it
 //! reader    finds events again, from any thread
 //! recovery  reads the log back, ignores a torn tail, refuses damage
 //! ```
 
 pub(crate) mod frame;
+pub(crate) mod groups;
 pub(crate) mod log;
 pub(crate) mod reader;
 pub(crate) mod recovery;

@@ -20,6 +20,14 @@ pub trait Storage: Send + Sync + 'static {
     /// The disk's.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>>;
 
+    /// Says, where somebody who opens this would ask, that it is written in today's format from here on.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn mark(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// All names.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! Files: looking at a log that nobody owns, without changing anything.
