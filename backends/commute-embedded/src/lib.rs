@@ -46,7 +46,8 @@ pub use options::Options;
 pub use state::ids::Window;
 
 /// `embedded:DIRECTORY` and `memory:`.
-pub const DRIVER: Driver = Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: None };
+pub const DRIVER: Driver =
+    Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: Some(admin::files::FILES) };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

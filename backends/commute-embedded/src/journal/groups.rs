@@ -48,6 +48,15 @@ impl<'a> Groups<'a> {
         Ok(Some((group, place)))
     }
 
+    /// The sequence of the group here, by its head.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn sequence(&mut self) -> Result<Option<u64>> {
+        self.fill(HEAD)?;
+        Ok(head_sequence(&self.window[self.at..], self.segment.nonce))
+    }
+
     /// Where a group begins that is newer than this sequence, anywhere behind; `None` when there is none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! log       appends groups; the writer owns it
 //! reader    finds events again, from any thread
 //! recovery  reads the log back, ignores a torn tail, refuses damage
+//! tail      the same for whoever only looks
 //! ```
 
 pub(crate) mod frame;
@@ -15,6 +16,7 @@ pub(crate) mod log;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod segment;
+pub(crate) mod tail;
 
 /// Where a frame begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -119,6 +119,15 @@ fn strangers(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+pub(super) fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Writes the marker of today's format, so that it is there as a whole or not at all.
 fn mark(path: &Path) -> io::Result<()> {
     let unready = path.join(MARKER_UNREADY);
@@ -139,12 +148,7 @@ impl Storage for Directory {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        names.sort();
-        Ok(names)
+        names_in(&self.path)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -164,7 +168,7 @@ impl Storage for Directory {
     }
 }
 
-struct OnDisk(File);
+pub(super) struct OnDisk(pub(super) File);
 
 impl StoredFile for OnDisk {
     fn length(&self) -> io::Result<u64> {

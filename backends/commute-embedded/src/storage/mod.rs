@@ -4,12 +4,14 @@
 //! `sync_names`.
 
 mod file;
+mod look;
 mod memory;
 
 use std::io;
 use std::sync::Arc;
 
 pub use file::Directory;
+pub(crate) use look::ReadOnly;
 pub use memory::Memory;
 
 /// A flat set of named files.
