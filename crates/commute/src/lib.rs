@@ -60,3 +60,9 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And those of the guide's pages about what has no room of its own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/results.md")]
+#[doc = include_str!("../../../docs/guide/pulling.md")]
+struct ResultsAndPulling;

@@ -36,9 +36,12 @@ async fn requests(broker: &SharedBroker) -> Requests {
 
 /// Waits until so many results lie with the requester.
 async fn held(requests: &Requests, results: usize) {
-    while requests.held() != results {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async {
+        while requests.held() != results {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, waiting).await.unwrap();
 }
 
 async fn at(path: &Path) -> SharedBroker {
@@ -282,6 +285,25 @@ async fn asking_again_with_the_same_id_handles_once_and_collects_the_same_result
     }
     app.idle().await.unwrap();
     assert_eq!((log.taken().len(), requests.held()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_redriven_event_answers_the_request_that_it_was() {
+    let (broker, broken) = (broker().await, Arc::new(AtomicBool::new(true)));
+    let fragile = handler(fragile).retry(Backoff::never()).when_exhausted(Exhausted::Skip).replies();
+    let _app = started(App::new("app").broker(broker.clone()).state(broken.clone()).on("pings", fragile)).await;
+    let requests = requests(&broker).await;
+    let results = requests.request("pings", &Ping::new(1), LONG).await.unwrap();
+    assert_eq!(results.failures().count(), 1);
+    broken.store(false, Ordering::Relaxed);
+    let mut dead = commute::Puller::open(broker.clone(), "pings.dead", "operator").await.unwrap();
+    let pulled = dead.take().await.unwrap();
+    let again = pulled.decode::<DeadLetter>().unwrap().redriven(&pulled.envelope().id).unwrap();
+    broker.publish(vec![again]).await.unwrap();
+    held(&requests, 2).await;
+    let results = requests.collect(&results.asked, LONG).await.unwrap();
+    assert_eq!((results.failures().count(), results.value::<Pong>().unwrap().unwrap().n), (0, 1));
+    assert_ne!(results.answered[0].event, results.asked.id);
 }
 
 #[tokio::test]
