@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use commute::prelude::*;
 use commute::{Asked, Code, EventId, HandledResult, Message, Requests, ResultOutcome, Running, SharedBroker};
+use commute_core::admin::{self, GroupInfo};
+use commute_core::{
+    Admin, BoxFuture, Broker, Capabilities, Outgoing, Receipt, Subscription, SubscriptionName, SubscriptionSpec, Topic,
+};
 use commute_sqlite::{Sqlite, Tx};
 use kit::{Log, Ping, Pong, broker, note, started};
 use tokio::sync::Semaphore;
@@ -171,6 +175,70 @@ async fn who_has_not_answered_in_time_is_named_and_can_be_waited_for_once_more()
     gate.add_permits(1);
     let results = requests.collect(&asked, LONG).await.unwrap();
     assert_eq!((results.answered.len(), results.not_yet), (2, 0));
+}
+
+/// A broker that can say which groups there are.
+struct Knowing {
+    inner: SharedBroker,
+    groups: Vec<&'static str>,
+}
+
+impl Broker for Knowing {
+    fn driver(&self) -> &'static str {
+        self.inner.driver()
+    }
+
+    fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, commute::Result<Vec<Receipt>>> {
+        self.inner.publish(batch)
+    }
+
+    fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, commute::Result<Subscription>> {
+        self.inner.subscribe(spec)
+    }
+
+    fn close(&self) -> BoxFuture<'_, commute::Result<()>> {
+        self.inner.close()
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
+    }
+}
+
+impl Admin for Knowing {
+    fn groups(&self, topic: Option<Topic>) -> BoxFuture<'_, commute::Result<Vec<GroupInfo>>> {
+        let topic = topic.unwrap();
+        let info = |group: &&str| GroupInfo {
+            subscription: SubscriptionName { topic: topic.clone(), group: (*group).to_owned() },
+            settled_below: None,
+            backlog: None,
+            in_flight: None,
+            retrying: None,
+            parked: None,
+            instances: None,
+        };
+        Box::pin(std::future::ready(Ok(self.groups.iter().map(info).collect())))
+    }
+}
+
+#[tokio::test]
+async fn all_groups_of_the_topic_should_answer_where_the_broker_knows_them() {
+    let groups = vec!["answers", admin::DEAD_LETTERS, "away"];
+    let broker: SharedBroker = Arc::new(Knowing { inner: broker().await, groups });
+    let _app = started(replying("answers", &broker)).await;
+    let requests = requests(&broker).await;
+    let asked = requests.ask("pings", ping(1)).await.unwrap();
+    held(&requests, 1).await;
+    let results = requests.collect(&asked, Duration::ZERO).await.unwrap();
+    assert_eq!((results.answered.len(), results.missing), (1, vec!["away".to_owned()]));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a puller holds and nobody has in hand: what backs off, and what is held back behind it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use commute_core::{Context, DeliveryTag};
@@ -27,16 +27,23 @@ pub(super) struct Waiting {
     keys: HashMap<Arc<str>, usize>,
     /// By place.
     ready: BTreeMap<DeliveryTag, Held>,
+    /// Incarnations that another instance has taken over: what was in hand does not come back here.
+    revoked: HashSet<u32>,
 }
 
 impl Waiting {
     /// It can be taken as soon as nothing of its key backs off.
     pub(super) fn ready(&mut self, held: Held) {
-        self.ready.insert(held.tag, held);
+        if !self.revoked.contains(&held.tag.incarnation) {
+            self.ready.insert(held.tag, held);
+        }
     }
 
     /// It comes again at this time.
     pub(super) fn back_off(&mut self, held: Held, until: Instant) {
+        if self.revoked.contains(&held.tag.incarnation) {
+            return;
+        }
         if let Some(key) = held.key() {
             *self.keys.entry(key.into()).or_default() += 1;
         }
@@ -64,6 +71,7 @@ impl Waiting {
 
     /// Takes everything of an incarnation out.
     pub(super) fn withdraw(&mut self, incarnation: u32) -> Vec<DeliveryTag> {
+        self.revoked.insert(incarnation);
         let theirs = |tag: &DeliveryTag| tag.incarnation == incarnation;
         let gone: Vec<Held> =
             self.backing_off.extract_if(.., |(_, tag), _| theirs(tag)).map(|(_, held)| held).collect();

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use super::handled::HandledResult;
 
-/// So many requests that were answered in full can be collected once more, for callers who ask again with the same id.
+/// So many requests that were answered in full can be collected once more, for callers who ask again with the same id; fewer
+/// where there is little room.
 const REMEMBERED: usize = 1024;
 
 /// What lies on the desk.
@@ -65,7 +66,7 @@ impl Desk {
     /// many results of unfinished requests there was no room for.
     pub(super) fn sweep(&mut self, oldest: Timestamp, most: usize) -> usize {
         let mut lost = 0;
-        while self.finished.len() > REMEMBERED
+        while self.finished.len() > REMEMBERED.min(most / 2)
             && let Some(id) = self.finished.pop_front()
         {
             match self.requests.get(&id) {
@@ -168,7 +169,7 @@ impl Desk {
     }
 
     /// Results that were read again.
-    pub(super) fn loaded(&mut self, id: &EventId, read: impl Iterator<Item = (DeliveryTag, HandledResult)>) {
+    pub(super) fn loaded(&mut self, id: &EventId, read: Vec<(DeliveryTag, HandledResult)>) {
         let Some(entry) = self.requests.get_mut(id) else { return };
         for (tag, result) in read {
             if let Some(kept) = entry.kept.iter_mut().find(|kept| kept.tag == tag) {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commute_core::{
-    Change, Clock, Code, Context, Delivery, Error, Event, EventId, Incoming, Receiver, Result, Route, Settlement,
-    Settler, SharedBroker, States, SubscriptionSpec, SystemClock, Topic, admin, extension,
+    Change, Clock, Code, Context, Delivery, DeliveryTag, Error, Event, EventId, Incoming, Receiver, Result, Route,
+    Settlement, Settler, SharedBroker, States, SubscriptionSpec, SystemClock, Topic, admin, extension,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,8 @@ impl RequestsBuilder {
         self
     }
 
-    /// How many results are kept at most; 65,536 unless said. When there are more, the oldest that nobody waits for are let go.
+    /// How many results are kept at most; 16,384 unless said. When there are more, the oldest that nobody waits for are let go. It
+    /// must be less than what the broker hands over unsettled, where its URL limits that (`prefetch`).
     pub fn at_most(mut self, results: usize) -> Self {
         self.held = results.max(1);
         self
@@ -146,7 +147,7 @@ impl Requests {
         RequestsBuilder {
             name: name.into(),
             keep: Duration::from_secs(24 * 3600),
-            held: 65_536,
+            held: 16_384,
             clock: Arc::new(SystemClock),
         }
     }
@@ -194,11 +195,7 @@ impl Requests {
             changed.as_mut().enable();
             let (results, absent) = lock(&counter.desk).results(&asked.id);
             if !absent.is_empty() {
-                let read = counter.settler.read(&absent).await?;
-                let read = absent.into_iter().zip(read).filter_map(|(tag, envelope)| {
-                    // It was decoded when it arrived.
-                    HandledResult::decode(&envelope).ok().map(|result| (tag, result))
-                });
+                let read = counter.read_again(absent).await?;
                 lock(&counter.desk).loaded(&asked.id, read);
                 continue;
             }
@@ -337,7 +334,16 @@ impl Counter {
         self.sweep();
     }
 
-    fn refused(&self, tag: commute_core::DeliveryTag, context: &Context, error: &Error) -> Settlement {
+    async fn read_again(&self, tags: Vec<DeliveryTag>) -> Result<Vec<(DeliveryTag, HandledResult)>> {
+        let envelopes = self.settler.read(&tags).await?;
+        if envelopes.len() != tags.len() {
+            return Err(Error::new(Code::Damaged, "results that are not settled are not stored any more"));
+        }
+        let read = tags.into_iter().zip(&envelopes);
+        read.map(|(tag, envelope)| Ok((tag, HandledResult::decode(envelope)?))).collect()
+    }
+
+    fn refused(&self, tag: DeliveryTag, context: &Context, error: &Error) -> Settlement {
         let now = self.options.clock.now();
         let by = Signer { name: &self.options.name, now, given: self.broker.capabilities() };
         tracing::warn!(requester = %self.options.name, event = %context.envelope.id, %error, "not a result; it becomes a dead letter");
