@@ -126,7 +126,7 @@ async fn what_is_given_back_comes_again_uncounted_and_what_is_dropped_comes_agai
     drop(second);
     drop(first);
     for expected in ["a1", "b2"] {
-        let pulled = puller.take().await.unwrap();
+        let pulled = puller.take_within(1, Duration::from_secs(60)).await.unwrap().pop().unwrap();
         assert_eq!((name(&pulled).as_str(), pulled.attempt()), (expected, 1));
         pulled.ack().await.unwrap();
     }
