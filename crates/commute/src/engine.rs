@@ -23,8 +23,9 @@ use tokio::time::Instant;
 use crate::app::Limits;
 use crate::handler::Decoded;
 use crate::plan::{Planned, PlannedHandler};
-use crate::publish::caused;
+use crate::publish::{Signer, caused};
 use crate::published::Published;
+use crate::reply::Reply;
 use crate::settle::SettleQueue;
 use crate::shutdown::Stop;
 use crate::stats::{Counters, lock};
@@ -265,15 +266,23 @@ impl Engine {
         trace: Option<TraceParent>,
         events: Vec<commute_core::Emitted>,
     ) -> Result<Vec<Outgoing>> {
-        if events.is_empty() {
+        let mut reply = Reply::asked(cause);
+        if events.is_empty() && reply.is_none() {
             return Ok(Vec::new());
         }
-        let topics = &self.subscriptions[subscription].handler(handler).topics;
+        let PlannedHandler { topics, parts, .. } = self.subscriptions[subscription].handler(handler);
         let now = self.clock.now();
         let mut outgoing = Vec::with_capacity(events.len());
         for (ordinal, event) in (0..).zip(events) {
-            // The plan has checked that every type an answer can emit has a topic.
-            let Some(topic) = topics.get(event.event_type).cloned() else {
+            let topic = topics.get(event.event_type).cloned();
+            if let Some(reply) = &mut reply {
+                reply.add(cause, ordinal, &event, topic.as_ref());
+            }
+            // The plan has checked that every type an answer can emit has a topic, or that it goes to whoever asked.
+            let Some(topic) = topic else {
+                if parts.replies {
+                    continue;
+                }
                 let detail = format!("an answer of type {} has no topic", event.event_type);
                 return Err(Error::new(commute_core::Code::InvalidApp, detail));
             };
@@ -287,7 +296,15 @@ impl Engine {
             }
             outgoing.push(Outgoing { topic, envelope, not_before: None });
         }
+        if let Some(reply) = reply {
+            outgoing.push(reply.done(&self.signer(), cause)?);
+        }
         Ok(outgoing)
+    }
+
+    /// In whose name events are published now.
+    pub(crate) fn signer(&self) -> Signer<'_> {
+        Signer { name: &self.name, now: self.clock.now(), given: self.broker.capabilities() }
     }
 
     /// Makes the context of a job; the envelope must be there.

@@ -9,6 +9,7 @@ mod app;
 mod config;
 mod consumer;
 mod contract;
+mod dead_letter;
 mod depth;
 mod drivers;
 mod durations;
@@ -23,8 +24,11 @@ mod pause;
 mod plan;
 mod publish;
 mod published;
+mod pull;
 mod rate;
 mod relay;
+mod reply;
+mod results;
 mod retry;
 mod running;
 mod sampler;
@@ -54,6 +58,8 @@ pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
 pub use monitor::{Health, Monitor};
 pub use pause::PausedBecause;
 pub use publish::{Message, Publisher};
+pub use pull::{Pulled, Puller, PullerBuilder};
+pub use results::{Answered, Asked, Expect, HandledResult, Requests, RequestsBuilder, ResultOutcome, Results};
 pub use retry::{Backoff, Exhausted, OnFailure};
 pub use running::{Left, Running};
 pub use stats::{Stats, SubscriptionStats, TopicStats};
@@ -69,3 +75,9 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And those of the guide's pages about what has no room of its own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/results.md")]
+#[doc = include_str!("../../../docs/guide/pulling.md")]
+struct ResultsAndPulling;

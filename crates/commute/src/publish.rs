@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_core::{
-    Clock, Context, Emitted, Envelope, Event, EventId, Outgoing, Receipt, Result, SharedBroker, SystemClock, Timestamp,
-    Topic, extension,
+    Capabilities, Clock, Context, Emitted, Envelope, Event, EventId, Outgoing, Receipt, Result, SharedBroker,
+    SystemClock, Timestamp, Topic, extension,
 };
 use tokio::sync::Semaphore;
 
@@ -161,6 +161,11 @@ impl Message {
         self
     }
 
+    /// The id that was given, or a new one, which it has from now on.
+    pub(crate) fn settled_id(&mut self) -> EventId {
+        self.id.get_or_insert_with(EventId::generate).clone()
+    }
+
     fn outgoing(self, topic: &Topic, source: &Arc<str>, now: Timestamp) -> Result<Outgoing> {
         let mut envelope = envelope(self.event, source, self.time.unwrap_or(now))?;
         if let Some(id) = self.id {
@@ -184,6 +189,14 @@ fn envelope(event: Emitted, source: &Arc<str>, time: Timestamp) -> Result<Envelo
         envelope.extensions.set(extension::PARTITION_KEY, key)?;
     }
     Ok(envelope)
+}
+
+/// In whose name, when, and within which limits events are published because of another.
+#[derive(Clone, Copy)]
+pub(crate) struct Signer<'a> {
+    pub(crate) name: &'a Arc<str>,
+    pub(crate) now: Timestamp,
+    pub(crate) given: &'a Capabilities,
 }
 
 /// Makes the envelope of the `ordinal`-th event that a handler answered: its id is derived from its cause, so that

@@ -40,7 +40,8 @@ async fn forward(engine: &Engine, outbox: &dyn Outbox) -> Result<()> {
     }
 }
 
-async fn publish(engine: &Engine, batch: Vec<Outgoing>) -> Result<()> {
+/// Publishes, and waits while the broker is away for a moment.
+pub(crate) async fn publish(engine: &Engine, batch: Vec<Outgoing>) -> Result<()> {
     loop {
         match engine.broker.publish(batch.clone()).await {
             Ok(_receipts) => {

@@ -302,7 +302,7 @@ async fn settling(engine: Arc<Engine>) {
     let settled = tokio::select! {
         biased;
         () = engine.stop.everything.cancelled() => return,
-        settled = settle::settle(&engine.settle, &settlers, &engine.published) => settled,
+        settled = settle::settle(&engine, &settlers) => settled,
     };
     if let Err(error) = settled {
         engine.fail(error);
