@@ -26,6 +26,8 @@ mod trace;
 mod worker;
 
 pub mod prelude;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::App;
 pub use commute_core::foreign::{Origin, field, header, text};
@@ -54,3 +56,8 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code blocks of the page about testing are compiled.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/guide/testing.md")]
+struct TestingPage;

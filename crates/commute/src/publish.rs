@@ -29,12 +29,12 @@ const IN_FLIGHT: usize = 1024;
 impl Publisher {
     /// A publisher that signs with `source`, a service name or URI.
     pub fn new(broker: SharedBroker, source: impl Into<Arc<str>>) -> Self {
-        Publisher {
-            broker,
-            source: source.into(),
-            clock: Arc::new(SystemClock),
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-        }
+        Publisher::with_clock(broker, source, Arc::new(SystemClock))
+    }
+
+    /// A publisher that takes the time from an app's clock.
+    pub(crate) fn with_clock(broker: SharedBroker, source: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
+        Publisher { broker, source: source.into(), clock, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) }
     }
 
     /// Publishes one event. The receipt means that it is durable.
@@ -146,6 +146,12 @@ impl Message {
     pub fn not_before(mut self, time: Timestamp) -> Self {
         self.not_before = Some(time);
         self
+    }
+
+    /// Its own id, or `other`; and whether it has one.
+    #[cfg(feature = "testing")]
+    pub(crate) fn id_or(&self, other: &EventId) -> (EventId, bool) {
+        (self.id.as_ref().unwrap_or(other).clone(), self.id.is_some())
     }
 
     fn outgoing(self, topic: &Topic, source: &Arc<str>, now: Timestamp) -> Result<Outgoing> {

@@ -23,10 +23,10 @@ const LEASE: Duration = Duration::from_secs(60);
 
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     contract: Contract,
     store: Option<Arc<dyn Store>>,
-    outbox: Option<Arc<dyn Outbox>>,
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
     workers: TaskTracker,
     others: TaskTracker,
@@ -111,7 +111,7 @@ impl Running {
 
     /// A publisher that signs with the app's name.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.engine.broker.clone(), self.engine.name.clone())
+        Publisher::with_clock(self.engine.broker.clone(), self.engine.name.clone(), self.engine.clock.clone())
     }
 
     /// What it has done, and what it holds now.
