@@ -268,10 +268,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stop = &self.engine.stop;
-        stop.receiving.cancel();
-        stop.working.cancel();
-        stop.everything.cancel();
+        self.engine.stop.all();
     }
 }
 

@@ -1,5 +1,6 @@
-//! The two layers around every handler of an app in a test: the outer one writes down how an attempt ends, the inner one
-//! makes it fail, or happen twice.
+//! Attempts: two layers around every handler of an app in a test, one that writes down and one that makes trouble.
+//!
+//! The outer one sees what the engine sees: how an attempt ends. The inner one makes it fail, or happen twice.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -136,9 +137,10 @@ where
 {
     let mut attempt = Attempt::begin(&around, &call.context);
     let answer = tokio::select! {
+        // First, because nothing begins in a life that is over.
         biased;
+        () = around.life.over() => return Err(HandlerError::retry(Life::error())),
         answer = AssertUnwindSafe(inner.oneshot(call)).catch_unwind() => answer,
-        () = around.life.over() => return Err(HandlerError::from_error(Life::error())),
     };
     match answer {
         Ok(Ok(Outcome::Emit(events))) => {
@@ -220,7 +222,10 @@ where
 impl Around {
     /// An effect that the outer layer will not hear of.
     fn effect(&self, context: &Context, how: How) {
-        Attempt::begin(self, context).ended(how);
+        // The outer layer has written down the beginning.
+        let began = self.shared.journal().len();
+        let (shared, life) = (self.shared.clone(), self.life.clone());
+        Attempt { shared, life, context: context.clone(), began, open: true }.ended(how);
     }
 
     fn again(&self, context: &Context) {

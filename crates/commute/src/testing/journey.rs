@@ -79,16 +79,28 @@ fn tell(
         }
     }
     let mut caused = Vec::new();
-    let mut known = false;
+    // What happens to the app happens to the event, too, unless it is over by then.
+    let mut of_the_app = Vec::new();
+    let mut last = None;
     for entry in journal {
         if let Some((_, envelope)) = entry.what.published()
             && cause(envelope).as_ref() == Some(event)
         {
             caused.push(envelope.id.clone());
         }
-        // What happens to the app happens to its events, once there are any.
-        known |= entry.event.as_ref() == Some(event);
-        if known && entry.event.as_ref().is_none_or(|of| of == event) {
+        match &entry.event {
+            None if last.is_some() => of_the_app.push(entry),
+            Some(of) if of == event => {
+                for entry in of_the_app.drain(..).chain([entry]) {
+                    let _ = writeln!(text, "{indent}  {} {}", seconds(entry.at), line(shared, &entry.what));
+                }
+                last = Some(&entry.what);
+            }
+            _ => {}
+        }
+    }
+    if matches!(last, Some(What::Delivered { .. } | What::Began { .. } | What::Ended { .. } | What::Deferred { .. })) {
+        for entry in of_the_app {
             let _ = writeln!(text, "{indent}  {} {}", seconds(entry.at), line(shared, &entry.what));
         }
     }

@@ -211,7 +211,7 @@ impl TestApp {
     async fn wait(&mut self, time: Duration, until: Instant) -> Result<()> {
         if time > LONGEST {
             let detail = format!(
-                "{time:?} are to pass on {}, whose time is real; use memory: or embedded:, or shorter back-offs",
+                "{time:?} are to pass on {}:, whose time is real; use memory:, or shorter back-offs",
                 self.backend.scheme()
             );
             return Err(Error::new(Code::NeedNotMet, detail));
@@ -282,6 +282,10 @@ impl TestApp {
 
     /// After a crash: lets the old life end, and begins the next one.
     async fn revive(&mut self) -> Result<()> {
+        for (_, running) in &self.apps {
+            // As when it is dropped, and then what holds files is waited for.
+            running.iter().for_each(|running| running.engine.stop.all());
+        }
         // What a store was given before is committed; a broker gets nothing any more.
         let _crashed = self.stop_all().await;
         drop(self.broker.take());
