@@ -52,6 +52,58 @@ pub(crate) fn shown(url: &str) -> String {
     scheme.map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}:…"))
 }
 
+/// The backend of a test: opened again and again on the same storage, with the time of the test where it can take one.
+#[cfg(feature = "testing")]
+pub(crate) struct TestBackend {
+    url: String,
+    address: Address,
+    memory: commute_embedded::storage::Memory,
+}
+
+#[cfg(feature = "testing")]
+impl TestBackend {
+    pub(crate) fn new(url: &str) -> Result<Self> {
+        let address = Address::parse(url)?;
+        Ok(TestBackend { url: url.to_owned(), address, memory: commute_embedded::storage::Memory::new() })
+    }
+
+    /// Whether it takes its time from a clock, and belongs to whoever opened it.
+    pub(crate) fn is_in_process(&self) -> bool {
+        commute_embedded::DRIVER.schemes.contains(&self.address.scheme.as_str())
+    }
+
+    /// For messages: the rest of a URL may hold a password.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.address.scheme
+    }
+
+    /// Whether every test has its own.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.address.scheme == "memory"
+    }
+
+    pub(crate) async fn open(&self, clock: std::sync::Arc<dyn commute_core::Clock>) -> Result<SharedBroker> {
+        use commute_embedded::{Embedded, Options};
+        if !self.is_in_process() {
+            return connect(&self.url).await;
+        }
+        let (directory, options) = Options::from_address(self.address.clone())?;
+        let options = Options { clock, prepare: false, ..options };
+        let memory = self.is_memory().then(|| self.memory.clone());
+        let opened = tokio::task::spawn_blocking(move || match memory {
+            Some(memory) => Embedded::in_memory(&memory, options),
+            None => Embedded::open(&directory, options),
+        });
+        let opened = opened.await.map_err(|cause| Error::new(Code::Io, "opening was given up").caused_by(cause))?;
+        opened.map(|broker| broker as SharedBroker)
+    }
+
+    /// What is opened next is what the end of the process would have left.
+    pub(crate) fn kill(&mut self) {
+        self.memory = self.memory.after_kill();
+    }
+}
+
 /// The code blocks of the pages about brokers are compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/brokers/rabbitmq.md")]

@@ -40,6 +40,8 @@ mod trace;
 mod worker;
 
 pub mod prelude;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::App;
 pub use commute_core::foreign::{Origin, field, header, text};
@@ -81,3 +83,8 @@ struct Readme;
 #[doc = include_str!("../../../docs/guide/results.md")]
 #[doc = include_str!("../../../docs/guide/pulling.md")]
 struct ResultsAndPulling;
+
+/// The code blocks of the page about testing are compiled.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/guide/testing.md")]
+struct TestingPage;

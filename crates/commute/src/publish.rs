@@ -33,10 +33,15 @@ const IN_FLIGHT: usize = 1024;
 impl Publisher {
     /// A publisher that signs with `source`, a service name or URI.
     pub fn new(broker: SharedBroker, source: impl Into<Arc<str>>) -> Self {
+        Publisher::with_clock(broker, source, Arc::new(SystemClock))
+    }
+
+    /// A publisher that takes the time from an app's clock.
+    pub(crate) fn with_clock(broker: SharedBroker, source: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
         Publisher {
             broker,
             source: source.into(),
-            clock: Arc::new(SystemClock),
+            clock,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             published: Arc::default(),
         }
@@ -164,6 +169,12 @@ impl Message {
     /// The id that was given, or a new one, which it has from now on.
     pub(crate) fn settled_id(&mut self) -> EventId {
         self.id.get_or_insert_with(EventId::generate).clone()
+    }
+
+    /// Its own id, or `other`; and whether it has one.
+    #[cfg(feature = "testing")]
+    pub(crate) fn id_or(&self, other: &EventId) -> (EventId, bool) {
+        (self.id.as_ref().unwrap_or(other).clone(), self.id.is_some())
     }
 
     fn outgoing(self, topic: &Topic, source: &Arc<str>, now: Timestamp) -> Result<Outgoing> {

@@ -24,10 +24,10 @@ const LEASE: Duration = Duration::from_secs(60);
 
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     contract: Arc<Contract>,
     store: Option<Arc<dyn Store>>,
-    outbox: Option<Arc<dyn Outbox>>,
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
     workers: TaskTracker,
     others: TaskTracker,
@@ -137,8 +137,8 @@ impl Running {
 
     /// A publisher that signs with the app's name and is counted in its statistics.
     pub fn publisher(&self) -> Publisher {
-        let published = self.engine.published.clone();
-        Publisher::new(self.engine.broker.clone(), self.engine.name.clone()).counted(published)
+        let (engine, published) = (&self.engine, self.engine.published.clone());
+        Publisher::with_clock(engine.broker.clone(), engine.name.clone(), engine.clock.clone()).counted(published)
     }
 
     /// What it has done, and what it holds now.
@@ -284,10 +284,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stop = &self.engine.stop;
-        stop.receiving.cancel();
-        stop.working.cancel();
-        stop.everything.cancel();
+        self.engine.stop.all();
     }
 }
 
