@@ -24,6 +24,8 @@ pub mod extension {
     pub const CAUSATION_ID: &str = "causationid";
     /// The group that a redriven event is for; the others have had it and let it pass.
     pub const REDRIVE_FOR: &str = "redrivefor";
+    /// The topic on which whoever published the event waits for what became of it.
+    pub const REPLY_TO: &str = "replyto";
 }
 
 /// An event as it travels: CloudEvents attributes, extensions, and the payload as bytes.

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use commute_core::{Change, Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use commute_core::{
+    Change, Code, Context, Delivery, Envelope, Error, Outgoing, Receiver, Result, Settlement, Timestamp,
+};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::engine::{Admitted, Engine};
 use crate::outcome::{dead_letter, ignored};
-use crate::parking;
+use crate::pause::PausedBecause;
+use crate::stats::Counters;
+use crate::{parking, reply};
 
 /// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
 const BATCH: usize = 512;
@@ -20,7 +24,10 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
     loop {
         let taken = tokio::select! {
             biased;
-            () = engine.stop.receiving.cancelled() => return receiver,
+            () = engine.stop.receiving.cancelled() => {
+                engine.subscriptions[n].counters.pause.begin(PausedBecause::Draining);
+                return receiver;
+            }
             change = settler.changed() => {
                 hear(&engine, n, change).await;
                 continue;
@@ -62,6 +69,7 @@ async fn hear(engine: &Engine, n: usize, change: Change) {
 
 /// Waits for room, then for deliveries. Cancel safe, because `receive` is.
 async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<Vec<Delivery>> {
+    let Counters { pause, retrying, .. } = &engine.subscriptions[n].counters;
     loop {
         let room = engine.room.notified();
         tokio::pin!(room);
@@ -71,9 +79,14 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let dispatch = engine.dispatch();
             let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
-            BATCH.min(ahead).min(ready)
+            let max = BATCH.min(ahead).min(ready);
+            if max == 0 {
+                pause.begin(PausedBecause::of(ahead, retrying.load(Ordering::Relaxed), dispatch.in_flight[n]));
+            }
+            max
         };
         if max > 0 {
+            pause.end();
             return receiver.receive(max).await;
         }
         room.await;
@@ -129,7 +142,7 @@ pub(crate) fn prepare(
     }
     let Some(handler) = sub.handler_of(&envelope.event_type) else {
         if sub.planned.ignore_unknown {
-            return Err(Box::new(ignored(engine, n, tag)));
+            return Err(Box::new(ignored(engine, n, tag, told_ignored(engine, n, envelope, attempt, published))));
         }
         let reason = format!("no handler of the subscription takes {}", envelope.event_type);
         return Err(refuse(envelope, &sub.planned.dead_letters, Code::UnknownType, reason));
@@ -159,8 +172,19 @@ pub(crate) fn prepare(
         backing_off: false,
         ticket: None,
         arrival: 0,
+        claimed: false,
     };
     Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))
+}
+
+/// Whoever asked what becomes of an event is told that no handler takes it.
+fn told_ignored(engine: &Engine, n: usize, envelope: Envelope, attempt: u32, published: Timestamp) -> Vec<Outgoing> {
+    if reply::reply_to(&envelope).is_none() {
+        return Vec::new();
+    }
+    let route = engine.subscriptions[n].planned.route.clone();
+    let context = Context { envelope: Arc::new(envelope), route, attempt, published };
+    reply::ignored(&engine.signer(), &context).ok().flatten().into_iter().collect()
 }
 
 fn decode(parts: &crate::handler::Parts, envelope: &commute_core::Envelope) -> Result<crate::handler::Decoded> {

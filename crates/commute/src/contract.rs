@@ -6,8 +6,9 @@ use std::time::Duration;
 use commute_core::{Capabilities, Durability, GroupOrder, Ordering, Types};
 use serde::Serialize;
 
+use crate::config::Setting;
 use crate::handler::Scope;
-use crate::plan::Planned;
+use crate::plan::{Planned, PlannedHandler};
 use crate::retry::{Exhausted, OnFailure};
 
 /// What an app is promised. `Display` is for people, `Serialize` for programs.
@@ -29,6 +30,8 @@ pub struct Contract {
     pub inbox_retention: Option<Duration>,
     /// What whoever runs several instances should know before.
     pub warnings: Vec<String>,
+    /// What a configuration said, and where; the rest is the builder's.
+    pub settings: Vec<Setting>,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionContract>,
 }
@@ -111,6 +114,7 @@ impl SubscriptionContract {
                         .topics
                         .iter()
                         .map(|(name, topic)| ((*name).to_owned(), topic.to_string()))
+                        .chain(only_replied(handler))
                         .collect(),
                     attempts: handler.parts.backoff.attempts,
                     backoff: (handler.parts.backoff.ceiling(1), handler.parts.backoff.longest),
@@ -129,6 +133,12 @@ impl SubscriptionContract {
                 .collect(),
         }
     }
+}
+
+/// What goes to no topic.
+fn only_replied(handler: &PlannedHandler) -> impl Iterator<Item = (String, String)> {
+    let without = handler.parts.emits.iter().filter(|name| !handler.topics.contains_key(*name));
+    without.map(|name| ((*name).to_owned(), "whoever asked".to_owned()))
 }
 
 /// What several instances keep of a handler's order, and whether that is less than one instance does.
@@ -166,10 +176,12 @@ pub(crate) fn warnings(subscriptions: &[SubscriptionContract]) -> Vec<String> {
     warnings
 }
 
-impl fmt::Display for Contract {
+/// What a broker gives, for people.
+pub(crate) struct Given<'a>(pub(crate) &'a Capabilities);
+
+impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = &self.capabilities;
-        writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        let given = self.0;
         writeln!(
             f,
             "  a receipt means: {}",
@@ -196,13 +208,25 @@ impl fmt::Display for Contract {
             }
         )?;
         let kept = |keeps: bool| if keeps { "survive a restart" } else { "are lost at a restart" };
-        writeln!(f, "  retries {}; parked events {}", kept(given.durable_retry), kept(given.durable_parking))?;
+        write!(f, "  retries {}; parked events {}", kept(given.durable_retry), kept(given.durable_parking))
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        writeln!(f, "{}", Given(&self.capabilities))?;
         match self.inbox_retention {
             Some(time) => {
                 writeln!(f, "  a handled event is remembered for {time:?}; a copy within that has no effect")?
             }
             None => writeln!(f, "  handled events are not remembered: a redelivery has a second effect")?,
         }
+        writeln!(
+            f,
+            "  an event that says replyto=NAME.results is answered there with what became of it, in the step that settles it; \
+             any other replyto is ignored"
+        )?;
         writeln!(f, "  {} workers; store: {}", self.workers, self.store.as_deref().unwrap_or("none"))?;
         for subscription in &self.subscriptions {
             writeln!(f, "  {} of {}", subscription.subscription, subscription.topic)?;
@@ -223,6 +247,9 @@ impl fmt::Display for Contract {
                 writeln!(f, "      on a rejection: dead letter to {}", handler.dead_letters)?;
             }
             writeln!(f, "    any other type: {}", subscription.unknown_types)?;
+        }
+        for setting in &self.settings {
+            writeln!(f, "  configured: {setting}")?;
         }
         for warning in &self.warnings {
             writeln!(f, "  warning: {warning}")?;

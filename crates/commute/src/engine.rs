@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use commute_core::{
     Clock, Context, DeliveryTag, Envelope, Error, Footprint, Lane, Mode, Outgoing, Result, Settlement, Settler,
-    SharedBroker, Timestamp, extension,
+    SharedBroker, Timestamp,
 };
 use commute_scheduler::{ParkScope, Scheduler, Span, Ticket, Withdrawn};
 use tokio::sync::{Notify, RwLock};
@@ -23,10 +23,13 @@ use tokio::time::Instant;
 use crate::app::Limits;
 use crate::handler::Decoded;
 use crate::plan::{Planned, PlannedHandler};
-use crate::publish::caused;
+use crate::publish::{Signer, caused};
+use crate::published::Published;
+use crate::reply::Reply;
 use crate::settle::SettleQueue;
 use crate::shutdown::Stop;
 use crate::stats::{Counters, lock};
+use crate::trace::{TraceParent, Traces};
 
 /// What all rooms of a running app share.
 pub(crate) struct Engine {
@@ -40,6 +43,9 @@ pub(crate) struct Engine {
     pub(crate) stop: Stop,
     pub(crate) failure: OnceLock<Error>,
     pub(crate) work_nanos: AtomicU64,
+    pub(crate) published: Arc<Published>,
+    /// Who gives the spans of handlings their ids, if somebody does.
+    pub(crate) traces: Option<Arc<dyn Traces>>,
     /// Deliveries that were taken and are not admitted yet.
     pub(crate) in_hand: AtomicUsize,
     /// Something is ready.
@@ -123,6 +129,8 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Option<Ticket>,
     /// The number of its admission; zero until then.
     pub(crate) arrival: u64,
+    /// It is in the hands of a worker.
+    pub(crate) claimed: bool,
 }
 
 /// An event in the hands of a worker.
@@ -152,6 +160,8 @@ pub(crate) struct Dispatch {
     pub(crate) scheduler: Scheduler,
     admitted: Vec<Option<Admitted>>,
     pub(crate) in_flight: Vec<usize>,
+    /// In the hands of workers, per subscription.
+    pub(crate) running: Vec<usize>,
     payloads: usize,
     pub(crate) transacting: usize,
     due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
@@ -197,11 +207,13 @@ impl Engine {
         limits: Limits,
         workers: usize,
         measure: bool,
+        traces: Option<Arc<dyn Traces>>,
     ) -> Self {
         let dispatch = Dispatch {
             scheduler: Scheduler::new(commute_scheduler::Options::default()),
             admitted: Vec::new(),
             in_flight: vec![0; subscriptions.len()],
+            running: vec![0; subscriptions.len()],
             payloads: 0,
             transacting: 0,
             due: BinaryHeap::new(),
@@ -221,6 +233,8 @@ impl Engine {
             stop: Stop::default(),
             failure: OnceLock::new(),
             work_nanos: AtomicU64::new(0),
+            published: Arc::default(),
+            traces,
             in_hand: AtomicUsize::new(0),
             work: Notify::new(),
             room: Notify::new(),
@@ -249,21 +263,30 @@ impl Engine {
         subscription: usize,
         handler: usize,
         cause: &Context,
+        trace: Option<TraceParent>,
         events: Vec<commute_core::Emitted>,
     ) -> Result<Vec<Outgoing>> {
-        if events.is_empty() {
+        let mut reply = Reply::asked(cause);
+        if events.is_empty() && reply.is_none() {
             return Ok(Vec::new());
         }
-        let topics = &self.subscriptions[subscription].handler(handler).topics;
+        let PlannedHandler { topics, parts, .. } = self.subscriptions[subscription].handler(handler);
         let now = self.clock.now();
         let mut outgoing = Vec::with_capacity(events.len());
         for (ordinal, event) in (0..).zip(events) {
-            // The plan has checked that every type an answer can emit has a topic.
-            let Some(topic) = topics.get(event.event_type).cloned() else {
+            let topic = topics.get(event.event_type).cloned();
+            if let Some(reply) = &mut reply {
+                reply.add(cause, ordinal, &event, topic.as_ref());
+            }
+            // The plan has checked that every type an answer can emit has a topic, or that it goes to whoever asked.
+            let Some(topic) = topic else {
+                if parts.replies {
+                    continue;
+                }
                 let detail = format!("an answer of type {} has no topic", event.event_type);
                 return Err(Error::new(commute_core::Code::InvalidApp, detail));
             };
-            let envelope = caused(cause, ordinal, event, &self.name, now)?;
+            let envelope = caused(cause, trace, ordinal, event, &self.name, now)?;
             let size = envelope.size();
             let limit = self.broker.capabilities().max_event_bytes;
             if size > limit {
@@ -273,7 +296,15 @@ impl Engine {
             }
             outgoing.push(Outgoing { topic, envelope, not_before: None });
         }
+        if let Some(reply) = reply {
+            outgoing.push(reply.done(&self.signer(), cause)?);
+        }
         Ok(outgoing)
+    }
+
+    /// In whose name events are published now.
+    pub(crate) fn signer(&self) -> Signer<'_> {
+        Signer { name: &self.name, now: self.clock.now(), given: self.broker.capabilities() }
     }
 
     /// Makes the context of a job; the envelope must be there.
@@ -328,6 +359,8 @@ impl Dispatch {
         for ticket in tickets.drain(..) {
             if let Some(event) = self.admitted[ticket.index()].as_mut() {
                 self.payloads -= usize::from(event.envelope.is_some());
+                event.claimed = true;
+                self.running[event.subscription] += 1;
                 jobs.push(Job {
                     ticket,
                     subscription: event.subscription,
@@ -379,6 +412,7 @@ impl Dispatch {
     pub(crate) fn give_back(&mut self, job: Job) {
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             self.payloads += usize::from(job.envelope.is_some());
+            self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
             (event.envelope, event.event) = (job.envelope, job.event);
             self.scheduler.give_back(job.ticket);
         }
@@ -397,6 +431,7 @@ impl Dispatch {
     pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) {
         let keep_payload = self.payloads < engine.limits.window;
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
+            self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
             event.attempt = next_attempt;
             event.backing_off = true;
             event.envelope = job.envelope.filter(|_| keep_payload);
@@ -489,15 +524,10 @@ impl Dispatch {
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
-        let event = self.admitted.get_mut(ticket.index())?.take()?;
+        let mut event = self.admitted.get_mut(ticket.index())?.take()?;
+        self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
         self.payloads -= usize::from(event.envelope.is_some());
         self.in_flight[event.subscription] -= 1;
         Some(event)
     }
-}
-
-/// The correlation id of an event, or its own id when it began the transaction: what log lines of one business
-/// transaction have in common.
-pub(crate) fn correlation(envelope: &Envelope) -> &str {
-    envelope.extensions.get(extension::CORRELATION_ID).unwrap_or(envelope.id.as_str())
 }

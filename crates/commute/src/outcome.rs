@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{
-    Code, Committed, Context, DeadLetter, Emitted, Envelope, Error, HandlerError, Outgoing, Settlement, Transact, Unit,
-    UnitError, cloudevents,
-};
+use commute_core::{Code, Committed, Context, HandlerError, Outgoing, Settlement, Transact, Unit, UnitError};
 use tokio::time::Instant;
 
+use crate::dead_letter::given_up;
 use crate::engine::{Engine, Job};
-use crate::plan::dead_letter_id;
-use crate::publish::caused;
+use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
 use crate::stats::Counters;
+use crate::trace::TraceParent;
 use crate::worker::succeeded;
 
 /// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
@@ -22,7 +20,14 @@ use crate::worker::succeeded;
 const LOST_DELAY: Duration = Duration::from_millis(100);
 
 /// Leaves work to its store; what comes of it is concluded from the store's thread.
-pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: Box<dyn Transact>, started: Instant) {
+pub(crate) fn transact(
+    engine: &Arc<Engine>,
+    job: Job,
+    context: Context,
+    trace: Option<TraceParent>,
+    work: Box<dyn Transact>,
+    started: Instant,
+) {
     engine.dispatch().transacting += 1;
     let unit = Unit {
         subscription: context.route.subscription.clone(),
@@ -30,7 +35,7 @@ pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: B
         stage: {
             let (engine, context) = (engine.clone(), context.clone());
             let (subscription, handler) = (job.subscription, job.handler);
-            Box::new(move |events| engine.stage(subscription, handler, &context, events))
+            Box::new(move |events| engine.stage(subscription, handler, &context, trace, events))
         },
     };
     let engine = engine.clone();
@@ -50,7 +55,10 @@ fn concluded(
             let took = started.elapsed();
             match committed {
                 Committed::Fresh => succeeded(engine, &job, took),
-                Committed::Duplicate => Counters::add(&counters.duplicates),
+                Committed::Duplicate => {
+                    Counters::add(&counters.duplicates);
+                    counters.attempted(took);
+                }
             }
             engine.subscriptions[job.subscription].handler(job.handler).budget.deposit();
             // The inbox mark is in the store, where it was committed with the effects.
@@ -62,6 +70,7 @@ fn concluded(
         }
         Err(UnitError::Failed(error)) => {
             engine.dispatch().transacting -= 1;
+            counters.attempted(started.elapsed());
             failed(engine, job, context, error);
         }
         Err(UnitError::Lost(error)) => {
@@ -95,6 +104,7 @@ pub(crate) fn failed(engine: &Engine, job: Job, context: &Context, error: Handle
                 let reason = format!("{} ({})", error.reason(), error.code());
                 tracing::warn!(app = %engine.name, event = %context.envelope.id, %reason, "an event is parked with its lanes");
                 engine.dispatch().park(&job, handler.park_scope(), reason, engine);
+                tell_parked(engine, context, job.attempt, Code::AttemptsExhausted, &error.reason());
                 engine.work.notify_one();
                 engine.room.notify_waiters();
             }
@@ -147,41 +157,42 @@ pub(crate) fn dead_letter(
 ) -> Settlement {
     let sub = &engine.subscriptions[subscription];
     tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
-    let letter = DeadLetter {
-        code: code.number().to_owned(),
-        reason,
-        attempts,
-        subscription: context.route.subscription.to_string(),
-        topic: context.route.topic.to_string(),
-        event: cloudevents::to_json(&context.envelope),
-    };
-    let publish = match dead_letter_envelope(engine, context, &letter) {
-        Ok(envelope) if envelope.size() > engine.broker.capabilities().max_event_bytes => {
-            Counters::add(&sub.counters.parked);
-            tracing::warn!(app = %engine.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
-            let reason = Some(format!("{} ({code}); its dead letter would be too large", letter.reason));
-            return Settlement::Park { tag, attempts, lanes: Vec::new(), reason };
+    match given_up(&engine.signer(), tag, topic, context, attempts, code, reason) {
+        Ok(settlement) => {
+            match &settlement {
+                Settlement::Park { attempts, reason, .. } => {
+                    Counters::add(&sub.counters.parked);
+                    tell_parked(engine, context, *attempts, code, reason.as_deref().unwrap_or_default());
+                }
+                _ => Counters::add(&sub.counters.dead),
+            }
+            settlement
         }
-        Ok(envelope) => vec![Outgoing { topic: topic.clone(), envelope, not_before: None }],
         Err(error) => {
             // A dead letter that cannot be written must not take the event with it.
             engine.fail(error);
-            return Settlement::Return { tag };
+            Settlement::Return { tag }
         }
-    };
-    Counters::add(&sub.counters.dead);
-    Settlement::Ack { tag, publish, mark: engine.broker.capabilities().inbox_retention.is_some() }
+    }
 }
 
-fn dead_letter_envelope(engine: &Engine, context: &Context, letter: &DeadLetter) -> Result<Envelope, Error> {
-    let emitted = Emitted::encode(letter)?;
-    let mut envelope = caused(context, u32::MAX, emitted, &engine.name, engine.clock.now())?;
-    envelope.id = dead_letter_id(&context.envelope.id, &context.route.subscription);
-    Ok(envelope)
+/// Whoever asked what becomes of the event is told that it is parked, once that is durable.
+fn tell_parked(engine: &Engine, context: &Context, attempts: u32, code: Code, reason: &str) {
+    match reply::parked(&engine.signer(), context, attempts, code, reason) {
+        Ok(told) => engine.settle.tell(told),
+        Err(error) => {
+            tracing::warn!(app = %engine.name, event = %context.envelope.id, %error, "nobody is told that it is parked")
+        }
+    }
 }
 
 /// Counts a delivery that needs no handling.
-pub(crate) fn ignored(engine: &Engine, subscription: usize, tag: commute_core::DeliveryTag) -> Settlement {
+pub(crate) fn ignored(
+    engine: &Engine,
+    subscription: usize,
+    tag: commute_core::DeliveryTag,
+    publish: Vec<Outgoing>,
+) -> Settlement {
     engine.subscriptions[subscription].counters.ignored.fetch_add(1, Ordering::Relaxed);
-    Settlement::Ack { tag, publish: Vec::new(), mark: false }
+    Settlement::Ack { tag, publish, mark: false }
 }

@@ -12,25 +12,28 @@ use crate::app::App;
 use crate::contract::Contract;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
+use crate::monitor::Monitor;
 use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
-use crate::stats::{Counters, Stats, SubscriptionStats};
-use crate::{consumer, depth, relay, settle, timer, worker};
+use crate::stats::{Counters, Stats};
+use crate::{consumer, depth, relay, sampler, settle, timer, worker};
 
 /// A lease is how long a backend on the other side of a network waits for a sign of life.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
-    engine: Arc<Engine>,
-    contract: Contract,
+    pub(crate) engine: Arc<Engine>,
+    contract: Arc<Contract>,
     store: Option<Arc<dyn Store>>,
-    outbox: Option<Arc<dyn Outbox>>,
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
     workers: TaskTracker,
     others: TaskTracker,
     drain: Duration,
+    #[cfg(feature = "admin")]
+    admin: Option<crate::admin::Admin>,
 }
 
 /// What a stop left behind.
@@ -45,8 +48,12 @@ pub struct Left {
 impl Running {
     pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
         let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
-        let (workers, measure, store) = (app.workers, app.measure, app.store.clone());
+        let (workers, measure, store, traces) = (app.workers, app.measure, app.store.clone(), app.traces.clone());
+        #[cfg(feature = "admin")]
+        let wanted = app.admin.clone();
         let (planned, contract) = plan(app, &*broker)?;
+        #[cfg(feature = "admin")]
+        let admin = wanted.bind().await?;
         tracing::info!(app = %name, contract = %contract, "starting");
         for warning in &contract.warnings {
             tracing::warn!(app = %name, warning, "several instances");
@@ -68,21 +75,27 @@ impl Running {
                 revoked: Revoked::default(),
             });
         }
-        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure);
+        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure, traces);
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
         let outbox = store.as_ref().map(|store| store.outbox());
         let mut running = Running {
             engine,
-            contract,
+            contract: Arc::new(contract),
             store,
             outbox,
             consumers: Vec::new(),
             workers: TaskTracker::new(),
             others: TaskTracker::new(),
             drain,
+            #[cfg(feature = "admin")]
+            admin,
         };
         running.spawn(receivers);
+        #[cfg(feature = "admin")]
+        if let Some(admin) = &running.admin {
+            admin.show(running.monitor());
+        }
         Ok(running)
     }
 
@@ -91,6 +104,7 @@ impl Running {
         self.others.spawn(settling(engine.clone()));
         self.others.spawn(timer::tick(engine.clone()));
         self.others.spawn(depth::watch(engine.clone()));
+        self.others.spawn(sampler::sample(engine.clone()));
         if let Some(outbox) = &self.outbox {
             self.others.spawn(relay::relay(engine.clone(), outbox.clone()));
         }
@@ -109,29 +123,27 @@ impl Running {
         &self.contract
     }
 
-    /// A publisher that signs with the app's name.
+    /// Where [`App::admin`] answers, if it was said.
+    #[cfg(feature = "admin")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(crate::admin::Admin::address)
+    }
+
+    /// A handle for whoever looks on.
+    pub fn monitor(&self) -> Monitor {
+        let (engine, contract, outbox) = (self.engine.clone(), self.contract.clone(), self.outbox.clone());
+        Monitor { engine, outbox, contract }
+    }
+
+    /// A publisher that signs with the app's name and is counted in its statistics.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.engine.broker.clone(), self.engine.name.clone())
+        let (engine, published) = (&self.engine, self.engine.published.clone());
+        Publisher::with_clock(engine.broker.clone(), engine.name.clone(), engine.clock.clone()).counted(published)
     }
 
     /// What it has done, and what it holds now.
     pub fn stats(&self) -> Stats {
-        let engine = &self.engine;
-        let dispatch = engine.dispatch();
-        let scheduler = &dispatch.scheduler;
-        let (running, waiting, ready) = (scheduler.running(), scheduler.waiting(), scheduler.ready());
-        let path = dispatch.span.as_ref().map_or(0, commute_scheduler::Span::critical_path);
-        drop(dispatch);
-        Stats {
-            app: engine.name.to_string(),
-            running,
-            waiting,
-            ready,
-            staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
-            work: Duration::from_nanos(engine.work_nanos.load(Ordering::Relaxed)),
-            critical_path: Duration::from_nanos(path),
-            subscriptions: engine.subscriptions.iter().map(stats_of).collect(),
-        }
+        self.monitor().stats()
     }
 
     /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
@@ -259,6 +271,10 @@ impl Running {
         }
         self.others.wait().await;
         drop(receivers);
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin.take() {
+            admin.end().await;
+        }
         match engine.failure.get() {
             Some(_) => Err(self.failed().await),
             None => Ok(left),
@@ -268,10 +284,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stop = &self.engine.stop;
-        stop.receiving.cancel();
-        stop.working.cancel();
-        stop.everything.cancel();
+        self.engine.stop.all();
     }
 }
 
@@ -286,30 +299,9 @@ async fn settling(engine: Arc<Engine>) {
     let settled = tokio::select! {
         biased;
         () = engine.stop.everything.cancelled() => return,
-        settled = settle::settle(&engine.settle, &settlers) => settled,
+        settled = settle::settle(&engine, &settlers) => settled,
     };
     if let Err(error) = settled {
         engine.fail(error);
-    }
-}
-
-fn stats_of(sub: &Sub) -> SubscriptionStats {
-    let counters = &sub.counters;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (latency_p50, latency_p99) = counters.latency();
-    SubscriptionStats {
-        topic: sub.planned.route.topic.to_string(),
-        subscription: sub.planned.route.subscription.to_string(),
-        received: count(&counters.received),
-        handled: count(&counters.handled),
-        failed: count(&counters.failed),
-        duplicates: count(&counters.duplicates) + sub.settler.absorbed(),
-        dead: count(&counters.dead),
-        parked: count(&counters.parked),
-        ignored: count(&counters.ignored),
-        retrying: count(&counters.retrying),
-        backlog: counters.backlog(),
-        latency_p50,
-        latency_p99,
     }
 }

@@ -12,9 +12,10 @@ use commute_core::{Context, HandlerError, Outcome, Settlement};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::engine::{Engine, Job, correlation};
+use crate::engine::{Engine, Job};
 use crate::handler::{HandlerFuture, Invocation, guarded};
 use crate::outcome::failed;
+use crate::trace::{self, TraceParent};
 
 /// A claim hands out at most this many: enough to make its cost invisible beside the smallest handler.
 const BATCH: usize = 32;
@@ -88,7 +89,7 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
         let started = Instant::now();
-        let mut handling = begin(engine, &mut job, &context);
+        let (mut handling, trace) = begin(engine, &mut job, &context);
         let first = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
         let outcome = match first {
             Poll::Ready(outcome) => outcome,
@@ -97,31 +98,33 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
                 handling.await
             }
         };
-        conclude(engine, job, context, outcome, started, over);
+        conclude(engine, job, context, trace, outcome, started, over);
     }
 }
 
-fn begin(engine: &Engine, job: &mut Job, context: &Context) -> HandlerFuture {
+/// The handler's future, and the position in the trace that what it causes carries on, if somebody gives one.
+fn begin(engine: &Engine, job: &mut Job, context: &Context) -> (HandlerFuture, Option<TraceParent>) {
     let handler = engine.subscriptions[job.subscription].handler(job.handler);
     let invocation = Invocation { context: context.clone(), event: job.event.take() };
-    let span = tracing::debug_span!(
-        "handle",
-        app = %engine.name,
-        subscription = %context.route.subscription,
-        topic = %context.route.topic,
-        event = %context.envelope.id,
-        event_type = %context.envelope.event_type,
-        attempt = context.attempt,
-        correlation = correlation(&context.envelope),
-        traceparent = tracing::field::Empty,
-    );
+    let run = |invocation| guarded(&handler.parts.run, invocation, handler.parts.timeout);
+    let span = trace::handling(engine, context);
     if span.is_disabled() {
-        return guarded(&handler.parts.run, invocation, handler.parts.timeout);
+        return (run(invocation), None);
     }
-    span.record("traceparent", tracing::field::display(crate::trace::child_of(&context.envelope)));
-    let entered = span.clone();
-    let handling = entered.in_scope(|| guarded(&handler.parts.run, invocation, handler.parts.timeout));
-    Box::pin(handling.instrument(span))
+    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, context, engine.broker.driver()));
+    span.record("traceparent", tracing::field::display(given.unwrap_or_else(|| trace::child_of(&context.envelope))));
+    let handling = span.in_scope(|| run(invocation));
+    let recorded = span.clone();
+    let handling = async move {
+        let outcome = handling.await;
+        if let Err(error) = &outcome {
+            // The code and not the reason, which is the handler's own words.
+            recorded.record("error.type", error.code().number());
+            recorded.record("otel.status_code", "ERROR");
+        }
+        outcome
+    };
+    (Box::pin(handling.instrument(span)), given)
 }
 
 /// A handler is waiting for something: what is over is completed, and the unstarted rest goes to other workers.
@@ -146,15 +149,16 @@ fn conclude(
     engine: &Arc<Engine>,
     job: Job,
     context: Context,
+    trace: Option<TraceParent>,
     outcome: Result<Outcome, HandlerError>,
     started: Instant,
     over: &mut Vec<Over>,
 ) {
     let emitted = match outcome {
         Ok(Outcome::Emit(events)) => {
-            engine.stage(job.subscription, job.handler, &context, events).map_err(HandlerError::from_error)
+            engine.stage(job.subscription, job.handler, &context, trace, events).map_err(HandlerError::from_error)
         }
-        Ok(Outcome::Transact(work)) => return crate::outcome::transact(engine, job, context, work, started),
+        Ok(Outcome::Transact(work)) => return crate::outcome::transact(engine, job, context, trace, work, started),
         Err(error) => Err(error),
     };
     match emitted {
@@ -167,14 +171,17 @@ fn conclude(
             engine.settle.push([(job.subscription, Settlement::Ack { tag: job.tag, publish, mark })]);
             over.push((job.ticket, took));
         }
-        Err(error) => failed(engine, job, &context, error),
+        Err(error) => {
+            engine.subscriptions[job.subscription].counters.attempted(started.elapsed());
+            failed(engine, job, &context, error);
+        }
     }
 }
 
 /// Counts a success.
 pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
     let latency = engine.clock.now().since(job.published);
-    engine.subscriptions[job.subscription].counters.handled_after(latency);
+    engine.subscriptions[job.subscription].counters.handled_after(latency, took);
     engine.work_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 

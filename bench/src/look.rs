@@ -1,0 +1,100 @@
+//! Looking at a large log without an owner: how long the last ten events, the topics and the groups take, and how much
+//! memory. The one who looks is a process of its own, because its memory is what is measured.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use commute_core::admin::Begin;
+use commute_core::{Address, Envelope, Outgoing, Settlement, SharedBroker, SubscriptionSpec, Timestamp, Topic};
+use commute_embedded::DRIVER;
+
+use crate::row::{Row, median};
+
+const BATCH: usize = 1000;
+/// An operator waits no longer, in milliseconds, and gives no more memory, in MiB.
+const TIME: f64 = 200.0;
+const MEMORY: f64 = 100.0;
+
+/// Publishes and settles, so that the topic and the group remember as many ids as they can.
+async fn fill(broker: &SharedBroker, events: usize) -> Result<()> {
+    let topic = Topic::new("bench")?;
+    let mut subscription = broker.subscribe(SubscriptionSpec::new(topic.clone(), "group").credit(events)).await?;
+    let data = Bytes::from_static(br#"{"order":536365,"customer":"17850","total":139.12}"#);
+    for _ in 0..events / BATCH {
+        let event = || {
+            let envelope = Envelope::new("bench", "bench.event", Timestamp(0), data.clone());
+            Outgoing { topic: topic.clone(), envelope, not_before: None }
+        };
+        broker.publish((0..BATCH).map(|_| event()).collect()).await?;
+        let mut left = BATCH;
+        while left > 0 {
+            let taken = subscription.receiver.receive(left).await?;
+            left -= taken.len();
+            // One in a thousand stays, so that there is something to look at.
+            let acks = taken.iter().filter(|taken| taken.tag.position % 2000 != 7);
+            let acks = acks.map(|taken| Settlement::Ack { tag: taken.tag, publish: Vec::new(), mark: true });
+            subscription.settler.settle(acks.collect()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn url(directory: &Path) -> String {
+    format!("embedded:{}?retention_bytes=100000000000", directory.display())
+}
+
+/// What the child does: looks, and prints microseconds and KiB.
+pub(crate) async fn at(url: &str) -> Result<()> {
+    let files = DRIVER.files.context("the driver has files")?;
+    let began = Instant::now();
+    let admin = (files.read)(Address::parse(url)?).await?;
+    let (topics, groups) = (admin.topics(None, 100).await?, admin.groups(None).await?);
+    let page = admin.read(Topic::new("bench")?, Begin::Last(10), 10).await?;
+    let took = began.elapsed();
+    ensure!(topics.len() == 1 && groups.len() == 1 && page.events.len() == 10, "{topics:?} {groups:?} {page:?}");
+    println!("{} {}", took.as_micros(), peak()?);
+    Ok(())
+}
+
+/// The most memory that this process had at once, in KiB.
+fn peak() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel counts memory")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Looks from a process of its own: milliseconds, MiB.
+fn child(url: &str) -> Result<(f64, f64)> {
+    let output = Command::new(std::env::current_exe()?).args(["look-at", "--url", url]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let (micros, kib) = text.trim().split_once(' ').context("two numbers")?;
+    Ok((micros.parse::<f64>()? / 1e3, kib.parse::<f64>()? / 1024.0))
+}
+
+/// All rows.
+pub(crate) async fn measure(events: usize, repeat: usize) -> Result<Vec<Row>> {
+    let directory = tempfile::tempdir()?;
+    let url = url(&directory.path().join("log"));
+    let mut rows = Vec::new();
+    let mut row = |row: String, value, unit, target| {
+        rows.push(Row { bench: "look", row, value, unit, better: "lower", target });
+    };
+    let broker = commute::connect(&url).await?;
+    fill(&broker, events).await?;
+    // Without a close this is what a kill leaves behind.
+    drop(broker);
+    for ending in ["killed", "closed"] {
+        let (times, sizes) = (0..repeat).map(|_| child(&url)).collect::<Result<(Vec<_>, Vec<_>)>>()?;
+        row(format!("topics, groups, last 10 of {events}; owner {ending}"), median(times), "ms", Some(TIME));
+        row(format!("the same, memory; owner {ending}"), median(sizes), "MiB", Some(MEMORY));
+        let began = Instant::now();
+        let broker = commute::connect(&url).await?;
+        row(format!("open as an owner; the last one was {ending}"), began.elapsed().as_secs_f64() * 1e3, "ms", None);
+        broker.close().await?;
+    }
+    Ok(rows)
+}
