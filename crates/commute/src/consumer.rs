@@ -71,7 +71,7 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let dispatch = engine.dispatch();
             let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
-            BATCH.min(ahead).min(ready)
+            BATCH.min(ahead).min(ready).min(dispatch.payload_room(engine))
         };
         if max > 0 {
             return receiver.receive(max).await;
@@ -121,7 +121,7 @@ pub(crate) fn prepare(
         return Err(Box::new(Settlement::Return { tag }));
     }
     let refuse = |envelope, topic, code: Code, reason: String| {
-        let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
+        let context = Context { envelope, route: sub.planned.route.clone(), attempt, published };
         Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
     };
     if let Some(reason) = malformed {
@@ -154,7 +154,7 @@ pub(crate) fn prepare(
         attempt,
         published,
         footprint,
-        envelope: Some(Arc::new(envelope)),
+        envelope: Some(envelope),
         event: Some(event),
         backing_off: false,
         ticket: None,
