@@ -96,6 +96,8 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
         jobs.clear();
         return;
     }
+    // One look at the clock for each event: the end of one is the beginning of the next.
+    let mut started = Instant::now();
     while let Some(mut job) = jobs.pop() {
         if engine.subscriptions[job.subscription].revoked.contains(job.tag.incarnation) {
             over.push(&job, Duration::ZERO, Settlement::Return { tag: job.tag });
@@ -103,7 +105,6 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
         }
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
-        let started = Instant::now();
         let mut handling = begin(engine, &mut job, &context);
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut handling).poll(cx))).await;
         let outcome = match first {
@@ -113,8 +114,10 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
                 handling.await
             }
         };
-        let took = started.elapsed();
-        conclude(engine, job, context, outcome, started, over);
+        let now = Instant::now();
+        let took = now - started;
+        conclude(engine, job, context, outcome, (started, took), over);
+        started = now;
         if took > QUICK && !jobs.is_empty() {
             give_back(engine, jobs, over);
         }
@@ -164,7 +167,7 @@ fn conclude(
     job: Job,
     context: Context,
     outcome: Result<Outcome, HandlerError>,
-    started: Instant,
+    (started, took): (Instant, Duration),
     over: &mut Over,
 ) {
     let emitted = match outcome {
@@ -176,7 +179,6 @@ fn conclude(
     };
     match emitted {
         Ok(publish) => {
-            let took = started.elapsed();
             let subscription = &engine.subscriptions[job.subscription];
             succeeded(engine, &job, took);
             subscription.planned.handlers[job.handler].budget.deposit();
