@@ -79,6 +79,7 @@ async fn who_looks_sees_what_the_owner_saw_after_a_close_and_after_a_crash() {
         }
         drop(broker);
         let before = files(directory.path());
+        assert!(before.contains_key("outline"), "segments began, so there is an outline to look at");
         let found = seen(&*look(directory.path()).await.unwrap()).await;
         assert!(before == files(directory.path()), "nothing was changed");
         let broker = Embedded::open(directory.path(), options()).unwrap();
