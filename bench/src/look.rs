@@ -1,6 +1,7 @@
 //! Looking at a large log without an owner: how long it takes, and how much memory.
 //!
 //! Topics, groups and the last ten events are asked for by a process of its own, because its memory is what is measured.
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;

@@ -24,8 +24,8 @@
 //! admin ─► state, journal: looking        admin ─► queue: orders, one group each
 //! ```
 //!
-//! A directory has one owner; looking needs none. A damaged or foreign directory is refused and left alone; a tail that was being written
-//! when the machine stopped is cut, because nothing in it was confirmed.
+//! A directory has one owner; looking needs none. A damaged or foreign directory is refused and left alone; a tail that was
+//! being written when the machine stopped is cut, because nothing in it was confirmed.
 
 mod admin;
 mod broker;
