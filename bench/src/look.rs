@@ -1,5 +1,6 @@
-//! Looking at a large log without an owner: how long the last ten events, the topics and the groups take, and how much
-//! memory. The one who looks is a process of its own, because its memory is what is measured.
+//! Looking at a large log without an owner: how long it takes, and how much memory.
+//!
+//! Topics, groups and the last ten events are asked for by a process of its own, because its memory is what is measured.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use commute_core::admin::Begin;
 use commute_core::{Address, Envelope, Outgoing, Settlement, SharedBroker, SubscriptionSpec, Timestamp, Topic};
 use commute_embedded::DRIVER;
 
-use crate::row::{Row, median};
+use crate::row::{Row, cpu, median};
 
 const BATCH: usize = 1000;
 /// An operator waits no longer, in milliseconds, and gives no more memory, in MiB.
@@ -46,7 +47,7 @@ fn url(directory: &Path) -> String {
     format!("embedded:{}?retention_bytes=100000000000", directory.display())
 }
 
-/// What the child does: looks, and prints microseconds and KiB.
+/// What the child does: looks, and prints microseconds, KiB, and microseconds of CPU.
 pub(crate) async fn at(url: &str) -> Result<()> {
     let files = DRIVER.files.context("the driver has files")?;
     let began = Instant::now();
@@ -55,7 +56,7 @@ pub(crate) async fn at(url: &str) -> Result<()> {
     let page = admin.read(Topic::new("bench")?, Begin::Last(10), 10).await?;
     let took = began.elapsed();
     ensure!(topics.len() == 1 && groups.len() == 1 && page.events.len() == 10, "{topics:?} {groups:?} {page:?}");
-    println!("{} {}", took.as_micros(), peak()?);
+    println!("{} {} {}", took.as_micros(), peak()?, cpu()?.as_micros());
     Ok(())
 }
 
@@ -66,13 +67,14 @@ fn peak() -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Looks from a process of its own: milliseconds, MiB.
-fn child(url: &str) -> Result<(f64, f64)> {
+/// Looks from a process of its own: milliseconds, MiB, and milliseconds of CPU, which a busy machine does not change.
+fn child(url: &str) -> Result<[f64; 3]> {
     let output = Command::new(std::env::current_exe()?).args(["look-at", "--url", url]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
-    let (micros, kib) = text.trim().split_once(' ').context("two numbers")?;
-    Ok((micros.parse::<f64>()? / 1e3, kib.parse::<f64>()? / 1024.0))
+    let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<f64>, _>>()?;
+    let [micros, kib, cpu] = numbers[..] else { anyhow::bail!("three numbers, not {text:?}") };
+    Ok([micros / 1e3, kib / 1024.0, cpu / 1e3])
 }
 
 /// All rows.
@@ -88,12 +90,15 @@ pub(crate) async fn measure(events: usize, repeat: usize) -> Result<Vec<Row>> {
     // Without a close this is what a kill leaves behind.
     drop(broker);
     for ending in ["killed", "closed"] {
-        let (times, sizes) = (0..repeat).map(|_| child(&url)).collect::<Result<(Vec<_>, Vec<_>)>>()?;
-        row(format!("topics, groups, last 10 of {events}; owner {ending}"), median(times), "ms", Some(TIME));
-        row(format!("the same, memory; owner {ending}"), median(sizes), "MiB", Some(MEMORY));
-        let began = Instant::now();
+        let looks = (0..repeat).map(|_| child(&url)).collect::<Result<Vec<_>>>()?;
+        let middle = |n: usize| median(looks.iter().map(|look| look[n]).collect());
+        row(format!("topics, groups, last 10 of {events}; owner {ending}"), middle(0), "ms", Some(TIME));
+        row(format!("the same, CPU; owner {ending}"), middle(2), "ms", None);
+        row(format!("the same, memory; owner {ending}"), middle(1), "MiB", Some(MEMORY));
+        let (began, used) = (Instant::now(), cpu()?);
         let broker = commute::connect(&url).await?;
         row(format!("open as an owner; the last one was {ending}"), began.elapsed().as_secs_f64() * 1e3, "ms", None);
+        row(format!("the same, CPU; the last one was {ending}"), (cpu()? - used).as_secs_f64() * 1e3, "ms", None);
         broker.close().await?;
     }
     Ok(rows)

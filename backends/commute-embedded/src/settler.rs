@@ -82,7 +82,7 @@ impl Settler for Outlet {
         let positions = tags.iter().map(|tag| tag.position).collect();
         Box::pin(async move {
             let events = self.events(positions).await?;
-            Ok(events.into_iter().map(|event| event.envelope.clone()).collect())
+            Ok(events.into_iter().map(|event| (*event.envelope).clone()).collect())
         })
     }
 

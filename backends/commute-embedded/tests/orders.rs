@@ -149,25 +149,33 @@ async fn what_was_ordered_survives_the_snapshot_too() {
     }
 }
 
-#[tokio::test]
-async fn an_event_that_is_ended_while_it_is_being_received_is_not_delivered() {
-    // Nothing of the tail is in memory, so receiving reads the file between claiming and handing over; and no inbox helps.
-    let disk = Memory::new();
-    let inbox_window = Window { time: std::time::Duration::ZERO, count: 0 };
-    let broker = Embedded::in_memory(&disk, Options { tail_bytes: 0, inbox_window, ..options() }).unwrap();
-    broker.publish(["a", "b"].map(|id| event(id, "orders")).to_vec()).await.unwrap();
-    let mut orders = open(&broker, "orders", 10).await.unwrap();
-    let mut receiving = orders.receiver.receive(10);
-    // Claimed, and reading.
-    std::future::poll_fn(|context| {
-        assert!(receiving.as_mut().poll(context).is_pending());
-        std::task::Poll::Ready(())
-    })
-    .await;
-    let ended = vec![Ended { position: 0, publish: Vec::new() }];
-    assert_eq!(admin(&broker).end(name(), ended).await.unwrap(), [true]);
-    let taken: Vec<_> = receiving.await.unwrap().iter().map(|taken| taken.envelope.id.to_string()).collect();
-    assert_eq!(taken, ["b"]);
+#[test]
+fn an_event_that_is_ended_while_it_is_being_received_is_not_delivered() {
+    // One thread reads files, so that it can be kept busy.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        // Nothing of the tail is in memory, so receiving reads the file between claiming and handing over; and no inbox
+        // helps.
+        let disk = Memory::new();
+        let inbox_window = Window { time: std::time::Duration::ZERO, count: 0 };
+        let broker = Embedded::in_memory(&disk, Options { tail_bytes: 0, inbox_window, ..options() }).unwrap();
+        broker.publish(["a", "b"].map(|id| event(id, "orders")).to_vec()).await.unwrap();
+        let mut orders = open(&broker, "orders", 10).await.unwrap();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let mut receiving = orders.receiver.receive(10);
+        std::future::poll_fn(|context| {
+            assert!(receiving.as_mut().poll(context).is_pending(), "it has claimed, and waits for the file");
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(release);
+        assert!(busy.await.unwrap().is_err());
+        let ended = vec![Ended { position: 0, publish: Vec::new() }];
+        assert_eq!(admin(&broker).end(name(), ended).await.unwrap(), [true]);
+        let taken: Vec<_> = receiving.await.unwrap().iter().map(|taken| taken.envelope.id.to_string()).collect();
+        assert_eq!(taken, ["b"]);
+    });
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub mod operate;
 pub mod outcome;
 pub mod store;
 pub mod subscription;
+mod texts;
 pub mod topic;
 pub mod watermark;
 
@@ -58,4 +59,5 @@ pub use store::{Committed, Done, Outbox, Stage, Store, Transact, Unit, UnitError
 pub use subscription::{
     Change, Delivery, DeliveryTag, Parked, Receiver, Settlement, Settler, Subscription, SubscriptionSpec,
 };
+pub use texts::Texts;
 pub use topic::Topic;

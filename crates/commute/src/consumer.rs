@@ -79,7 +79,7 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let dispatch = engine.dispatch();
             let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
-            let max = BATCH.min(ahead).min(ready);
+            let max = BATCH.min(ahead).min(ready).min(dispatch.payload_room(engine));
             if max == 0 {
                 pause.begin(PausedBecause::of(ahead, retrying.load(Ordering::Relaxed), dispatch.in_flight[n]));
             }
@@ -134,7 +134,7 @@ pub(crate) fn prepare(
         return Err(Box::new(Settlement::Return { tag }));
     }
     let refuse = |envelope, topic, code: Code, reason: String| {
-        let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
+        let context = Context { envelope, route: sub.planned.route.clone(), attempt, published };
         Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
     };
     if let Some(reason) = malformed {
@@ -167,7 +167,7 @@ pub(crate) fn prepare(
         attempt,
         published,
         footprint,
-        envelope: Some(Arc::new(envelope)),
+        envelope: Some(envelope),
         event: Some(event),
         backing_off: false,
         ticket: None,
@@ -178,12 +178,12 @@ pub(crate) fn prepare(
 }
 
 /// Whoever asked what becomes of an event is told that no handler takes it.
-fn told_ignored(engine: &Engine, n: usize, envelope: Envelope, attempt: u32, published: Timestamp) -> Vec<Outgoing> {
+fn told_ignored(engine: &Engine, n: usize, envelope: Arc<Envelope>, attempt: u32, published: Timestamp) -> Vec<Outgoing> {
     if reply::reply_to(&envelope).is_none() {
         return Vec::new();
     }
     let route = engine.subscriptions[n].planned.route.clone();
-    let context = Context { envelope: Arc::new(envelope), route, attempt, published };
+    let context = Context { envelope, route, attempt, published };
     reply::ignored(&engine.signer(), &context).ok().flatten().into_iter().collect()
 }
 

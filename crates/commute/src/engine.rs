@@ -17,6 +17,7 @@ use commute_core::{
     SharedBroker, Timestamp,
 };
 use commute_scheduler::{ParkScope, Scheduler, Span, Ticket, Withdrawn};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
@@ -39,6 +40,8 @@ pub(crate) struct Engine {
     pub(crate) subscriptions: Vec<Sub>,
     pub(crate) limits: Limits,
     pub(crate) workers: usize,
+    /// How many workers can be at work in the same moment, if none of them waits.
+    pub(crate) threads: usize,
     pub(crate) settle: SettleQueue,
     pub(crate) stop: Stop,
     pub(crate) failure: OnceLock<Error>,
@@ -229,6 +232,7 @@ impl Engine {
             subscriptions,
             limits,
             workers,
+            threads: Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers()),
             settle: SettleQueue::default(),
             stop: Stop::default(),
             failure: OnceLock::new(),
@@ -319,6 +323,15 @@ impl Engine {
 }
 
 impl Dispatch {
+    /// How many more events can be admitted without a payload that would have to be dropped and read again. Without end
+    /// when the workers are about to run dry: then it is worth its price to look behind what is in the way.
+    pub(crate) fn payload_room(&self, engine: &Engine) -> usize {
+        match self.scheduler.ready() < engine.workers.div_ceil(8) {
+            true => usize::MAX,
+            false => engine.limits.window.saturating_sub(self.payloads),
+        }
+    }
+
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
         self.arrivals += 1;

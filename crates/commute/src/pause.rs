@@ -9,7 +9,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PausedBecause {
-    /// As many events as may be held with their payload could run at once: the workers are the limit.
+    /// As many events as may be held with their payload are held, and enough of them could run: the workers are the limit.
     WindowFull,
     /// As many events as may be held are held, most of them behind earlier ones with the same keys.
     LookAheadFull,

@@ -223,6 +223,6 @@ pub(super) fn shown(topic: impl ToString, event: &Event) -> StoredEvent {
         position: event.position,
         published: event.published,
         not_before: event.not_before,
-        event: event.envelope.clone(),
+        event: (*event.envelope).clone(),
     }
 }

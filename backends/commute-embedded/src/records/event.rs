@@ -1,5 +1,7 @@
 //! Event records: an envelope in its place in a topic.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes};
 use commute_core::{Envelope, EventId, Extensions, Timestamp, extension};
 
@@ -13,7 +15,7 @@ pub(crate) struct Event {
     pub(crate) position: u64,
     pub(crate) published: Timestamp,
     pub(crate) not_before: Option<Timestamp>,
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Arc<Envelope>,
     /// Sixteen bytes that stand for the envelope's id. Not stored.
     pub(crate) id: [u8; 16],
 }
@@ -69,7 +71,7 @@ impl Event {
             return None;
         }
         let (topic, position) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
-        let (published, not_before, envelope) = (time(from)?, optional(from, time)?, envelope(from)?);
+        let (published, not_before, envelope) = (time(from)?, optional(from, time)?, Arc::new(envelope(from)?));
         let id = envelope.id.fingerprint();
         from.is_empty().then_some(Event { topic, position, published, not_before, envelope, id })
     }

@@ -163,7 +163,14 @@ mod tests {
         let bare = Envelope::new("s", "t", Timestamp(0), Bytes::new());
         let event = |position, not_before, envelope: Envelope| {
             let id = envelope.id.fingerprint();
-            Record::Event(Arc::new(Event { topic: 1, position, published: Timestamp(3), not_before, envelope, id }))
+            Record::Event(Arc::new(Event {
+                topic: 1,
+                position,
+                published: Timestamp(3),
+                not_before,
+                envelope: envelope.into(),
+                id,
+            }))
         };
         let aside = |reason: Option<&str>| Aside {
             attempts: 3,

@@ -147,7 +147,8 @@ mod tests {
     fn add(topic: &mut Stored, position: u64, segment: u32, offset: u64) -> bool {
         let envelope = Envelope::new("s", "t", Timestamp(0), Bytes::new());
         let id = envelope.id.fingerprint();
-        let event = Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope, id };
+        let event =
+            Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope: envelope.into(), id };
         topic.add(Arc::new(event), Place { segment, offset }, WINDOW)
     }
 

@@ -124,6 +124,7 @@ impl<'a> Group<'a> {
         *next += 1;
         self.effects.ids.insert((topic, id), position);
         let Outgoing { not_before, envelope, .. } = event;
+        let envelope = Arc::new(envelope);
         let event = Arc::new(Event { topic, position, published: self.now, not_before, envelope, id });
         let place = self.log.add(&Record::Event(event.clone()));
         self.effects.events.push((event, place));

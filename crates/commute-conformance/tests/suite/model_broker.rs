@@ -326,7 +326,7 @@ impl Connection {
         let event = &stored[position as usize];
         let deferred = group.deferred.get(&position);
         Delivery {
-            envelope: event.envelope.clone(),
+            envelope: event.envelope.clone().into(),
             tag: DeliveryTag { position, incarnation },
             attempt: deferred
                 .filter(|_| !self.is(Mutant::ForgetsAttempts))

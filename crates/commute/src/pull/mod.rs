@@ -293,7 +293,7 @@ impl Puller {
             return;
         }
         let route = self.hand.route.clone();
-        let held = Held { tag, context: Context { envelope: Arc::new(envelope), route, attempt, published } };
+        let held = Held { tag, context: Context { envelope, route, attempt, published } };
         if let Some(reason) = malformed {
             let given_up = self.hand.give_up(&held, Code::InvalidEvent, reason.to_string());
             // What cannot be written down is kept, and delays nobody.

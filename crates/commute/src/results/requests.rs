@@ -325,7 +325,7 @@ impl Counter {
                 Ok(result) => lock(&self.desk).arrived(tag, published, result),
                 Err(error) => {
                     let context =
-                        Context { envelope: Arc::new(envelope), route: self.route.clone(), attempt, published };
+                        Context { envelope, route: self.route.clone(), attempt, published };
                     let settlement = self.refused(tag, &context, &error);
                     lock(&self.desk).settle.push(settlement);
                 }

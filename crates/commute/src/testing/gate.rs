@@ -97,7 +97,7 @@ mod tests {
         let mut envelope = Envelope::new("s", "t", Timestamp(0), Default::default());
         envelope.extensions.set(extension::PARTITION_KEY, Arc::<str>::from(key)).unwrap();
         Delivery {
-            envelope,
+            envelope: envelope.into(),
             tag: DeliveryTag { position, incarnation: 1 },
             attempt: 1,
             not_before: None,
