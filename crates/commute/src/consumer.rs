@@ -178,7 +178,13 @@ pub(crate) fn prepare(
 }
 
 /// Whoever asked what becomes of an event is told that no handler takes it.
-fn told_ignored(engine: &Engine, n: usize, envelope: Arc<Envelope>, attempt: u32, published: Timestamp) -> Vec<Outgoing> {
+fn told_ignored(
+    engine: &Engine,
+    n: usize,
+    envelope: Arc<Envelope>,
+    attempt: u32,
+    published: Timestamp,
+) -> Vec<Outgoing> {
     if reply::reply_to(&envelope).is_none() {
         return Vec::new();
     }

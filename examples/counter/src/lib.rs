@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use commute::prelude::*;
 
@@ -43,9 +44,12 @@ impl Views {
     }
 }
 
-/// Adds one. It takes its time, as a real one would; ten of one page take no longer than one.
+/// How long it takes to count one view.
+pub const TAKES: Duration = Duration::from_millis(100);
+
+/// Adds one. It takes its time, as a real one would; a hundred of one page take no longer than one.
 async fn count(event: Viewed, State(views): State<Views>) {
-    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    tokio::time::sleep(TAKES).await;
     views.change(event.page, |views| *views += 1);
 }
 
@@ -58,6 +62,7 @@ async fn reset(event: Reset, State(views): State<Views>) {
 pub fn app(views: Views) -> App {
     App::new("counter")
         .state(views)
+        .workers(100)
         .on("pages", handler(count).footprint(|event: &Viewed| commutes("add", ("page", &event.page)).into()))
         .on("pages", handler(reset).footprint(|event: &Reset| writes(("page", &event.page)).into()))
 }

@@ -1,6 +1,5 @@
 //! Runs the fan-out in memory, and says who did what.
 
-use commute::prelude::*;
 use fan_out::{Done, OrderPlaced, app};
 
 #[tokio::main]

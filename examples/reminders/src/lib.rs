@@ -56,7 +56,5 @@ async fn remind(event: Reminder, State(mail): State<Mail>) -> Result<(), Handler
 /// The service. The event's key, the recipient, is the only lane, so it needs no footprint.
 pub fn app(mail: Mail) -> App {
     let backoff = Backoff::exponential().first(Duration::from_millis(50)).attempts(3);
-    App::new("reminders")
-        .state(mail)
-        .on("reminders", handler(remind).retry(backoff).when_exhausted(Exhausted::Park))
+    App::new("reminders").state(mail).on("reminders", handler(remind).retry(backoff).when_exhausted(Exhausted::Park))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use commute::Key;
 use reminders::{Mail, Reminder, app};
 
 #[tokio::main]
@@ -17,9 +18,8 @@ async fn main() -> commute::Result<()> {
     running.idle().await?;
     println!("sent to bob: {:?}; to ada: {:?}", mail.sent_to("bob"), mail.sent_to("ada"));
     mail.reach("ada", true);
-    for lane in running.parked_lanes() {
-        println!("released {} parked", running.release(lane).await?);
-    }
+    // The lane of events that are ordered by their key; an operator says `commute parked release … --key ada`.
+    println!("released: {}", running.release(("key", "ada").lane()).await?);
     running.idle().await?;
     println!("sent to ada: {:?}", mail.sent_to("ada"));
     running.stop().await?;
