@@ -43,6 +43,11 @@ impl Scheduler {
         })
     }
 
+    /// Whether somebody stands in a lane.
+    pub fn is_live(&self, lane: Lane) -> bool {
+        self.lanes.has(lane)
+    }
+
     /// The first event of each of these lanes, if there is one. O(events).
     pub fn heads(&self, lanes: &[Lane]) -> Vec<Option<Ticket>> {
         let places: LaneMap<usize> = (0..).zip(lanes).map(|(n, lane)| (*lane, n)).collect();
