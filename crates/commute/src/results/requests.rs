@@ -324,8 +324,7 @@ impl Counter {
             match read {
                 Ok(result) => lock(&self.desk).arrived(tag, published, result),
                 Err(error) => {
-                    let context =
-                        Context { envelope, route: self.route.clone(), attempt, published };
+                    let context = Context { envelope, route: self.route.clone(), attempt, published };
                     let settlement = self.refused(tag, &context, &error);
                     lock(&self.desk).settle.push(settlement);
                 }
