@@ -1,6 +1,8 @@
 //! Dead letters: what takes the place of an event that is given up, by the engine or by hand.
 
-use commute_core::{Code, Context, DeadLetter, DeliveryTag, Emitted, Outgoing, Result, Settlement, Topic, cloudevents};
+use commute_core::{
+    Code, Context, DeadLetter, DeliveryTag, Emitted, Error, Outgoing, Result, Settlement, Topic, cloudevents,
+};
 
 use crate::publish::{Signer, caused};
 use crate::reply;
@@ -24,6 +26,29 @@ pub(crate) fn given_up(
     code: Code,
     reason: String,
 ) -> Result<Settlement> {
+    match letter(by, topic, context, attempts, code, reason.clone()) {
+        Ok(publish) => Ok(Settlement::Ack { tag, publish, mark: by.given.inbox_retention.is_some() }),
+        Err(error) if error.code() == Code::PayloadTooLarge => {
+            tracing::warn!(by = %by.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
+            let reason = Some(format!("{reason} ({code}); its dead letter would be too large"));
+            Ok(Settlement::Park { tag, attempts, lanes: Vec::new(), reason })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The dead letter of an event, and behind it what whoever asked is told.
+///
+/// # Errors
+/// `PayloadTooLarge` when the broker would refuse it; `InvalidEvent` when it cannot be encoded.
+pub(crate) fn letter(
+    by: &Signer<'_>,
+    topic: &Topic,
+    context: &Context,
+    attempts: u32,
+    code: Code,
+    reason: String,
+) -> Result<Vec<Outgoing>> {
     let told = reply::given_up(by, context, attempts, code, &reason)?;
     let letter = DeadLetter {
         code: code.number().to_owned(),
@@ -34,12 +59,12 @@ pub(crate) fn given_up(
         event: cloudevents::to_json(&context.envelope),
     };
     let envelope = caused(context, None, ORDINAL, Emitted::encode(&letter)?, by.name, by.now)?;
-    if envelope.size() > by.given.max_event_bytes {
-        tracing::warn!(by = %by.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
-        let reason = Some(format!("{} ({code}); its dead letter would be too large", letter.reason));
-        return Ok(Settlement::Park { tag, attempts, lanes: Vec::new(), reason });
+    let (size, limit) = (envelope.size(), by.given.max_event_bytes);
+    if size > limit {
+        let detail = format!("a dead letter has {size} bytes; the limit is {limit}");
+        return Err(Error::new(Code::PayloadTooLarge, detail));
     }
     let mut publish = vec![Outgoing { topic: topic.clone(), envelope, not_before: None }];
     publish.extend(told);
-    Ok(Settlement::Ack { tag, publish, mark: by.given.inbox_retention.is_some() })
+    Ok(publish)
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::app::Limits;
 use crate::handler::Decoded;
+use crate::operate::{Gate, KeyHold};
 use crate::plan::{Planned, PlannedHandler};
 use crate::publish::{Signer, caused};
 use crate::published::Published;
@@ -59,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) timer: Notify,
     /// Held shared while admitting deliveries, exclusively while a lane is released.
     pub(crate) admission: RwLock<()>,
+    /// How much an operator has paused. A hint for workers; the truth is behind the lock.
+    pub(crate) pauses: AtomicUsize,
     dispatch: Mutex<Dispatch>,
 }
 
@@ -69,6 +72,7 @@ pub(crate) struct Sub {
     pub(crate) settler: Arc<dyn Settler>,
     pub(crate) counters: Counters,
     pub(crate) revoked: Revoked,
+    pub(crate) gate: Gate,
 }
 
 /// Incarnations that another instance has taken over.
@@ -156,26 +160,34 @@ pub(crate) struct SetAside {
     pub(crate) lanes: Vec<(Lane, Mode)>,
     /// When the event was admitted, counted: what comes back comes back in this order, whatever was parked first.
     pub(crate) arrival: u64,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// Its own failure; nothing when it waits behind another.
+    pub(crate) reason: Option<Arc<str>>,
+    /// When the broker took it in, if this process received it.
+    pub(crate) published: Option<Timestamp>,
 }
 
 /// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.
 pub(crate) struct Dispatch {
     pub(crate) scheduler: Scheduler,
-    admitted: Vec<Option<Admitted>>,
+    pub(crate) admitted: Vec<Option<Admitted>>,
     pub(crate) in_flight: Vec<usize>,
     /// In the hands of workers, per subscription.
     pub(crate) running: Vec<usize>,
     payloads: usize,
     pub(crate) transacting: usize,
-    due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
+    pub(crate) due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
     order: u64,
     pub(crate) arrivals: u64,
     pub(crate) parked: Vec<SetAside>,
+    /// Keys that an operator has paused.
+    pub(crate) holds: Vec<KeyHold>,
     pub(crate) span: Option<Span>,
 }
 
 /// What becomes due.
-enum Waiting {
+pub(crate) enum Waiting {
     /// It holds its lanes.
     Held(Ticket),
     /// It let its lanes go and queues again.
@@ -223,6 +235,7 @@ impl Engine {
             order: 0,
             arrivals: 0,
             parked: Vec::new(),
+            holds: Vec::new(),
             span: measure.then(Span::default),
         };
         Engine {
@@ -244,6 +257,7 @@ impl Engine {
             room: Notify::new(),
             timer: Notify::new(),
             admission: RwLock::new(()),
+            pauses: AtomicUsize::new(0),
             dispatch: Mutex::new(dispatch),
         }
     }
@@ -334,6 +348,10 @@ impl Dispatch {
 
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+        if engine.subscriptions[event.subscription].gate.is_shut() {
+            engine.settle.push([(event.subscription, Settlement::Return { tag: event.tag })]);
+            return false;
+        }
         self.arrivals += 1;
         event.arrival = self.arrivals;
         event.ticket = None;
@@ -388,10 +406,12 @@ impl Dispatch {
         }
     }
 
-    /// Gives back everything of an incarnation that is not running. Answers how many that were.
-    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: u32, engine: &Engine) -> usize {
+    /// Gives back everything of a subscription that is not running, or of one incarnation of it. Answers how many that were.
+    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: Option<u32>, engine: &Engine) -> usize {
         let counters = &engine.subscriptions[subscription].counters;
-        let theirs = |event: &Admitted| event.subscription == subscription && event.tag.incarnation == incarnation;
+        let theirs = |event: &Admitted| {
+            event.subscription == subscription && incarnation.is_none_or(|theirs| event.tag.incarnation == theirs)
+        };
         let mut back = Vec::new();
         let tickets: Vec<_> = self.admitted.iter().flatten().filter(|event| theirs(event)).collect();
         let tickets: Vec<_> = tickets.into_iter().filter_map(|event| event.ticket).collect();
@@ -422,7 +442,11 @@ impl Dispatch {
     }
 
     /// Takes back a job that was not begun.
-    pub(crate) fn give_back(&mut self, job: Job) {
+    pub(crate) fn give_back(&mut self, job: Job, engine: &Engine) {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            self.return_to_broker(&job, engine);
+            return;
+        }
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             self.payloads += usize::from(job.envelope.is_some());
             self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
@@ -440,8 +464,12 @@ impl Dispatch {
         self.scheduler.complete(ticket)
     }
 
-    /// The event failed and waits for its next attempt. It keeps its lanes.
-    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) {
+    /// The event failed and waits for its next attempt. It keeps its lanes. Answers how many became ready all the same,
+    /// because it went back to the broker.
+    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            return self.return_to_broker(&job, engine);
+        }
         let keep_payload = self.payloads < engine.limits.window;
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
@@ -453,6 +481,13 @@ impl Dispatch {
             self.scheduler.back_off(job.ticket);
             self.wake_at(until, Waiting::Held(job.ticket), engine);
         }
+        0
+    }
+
+    /// The subscription is paused: the event is delivered again when it goes on. Answers how many became ready.
+    pub(crate) fn return_to_broker(&mut self, job: &Job, engine: &Engine) -> usize {
+        engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
+        self.complete(job.ticket, Duration::ZERO)
     }
 
     /// The event failed and waits for its next attempt. Its lanes go on; it queues again when it is due.
@@ -488,9 +523,18 @@ impl Dispatch {
         reason: Option<String>,
         engine: &Engine,
     ) {
-        let Admitted { subscription, tag, arrival, .. } = *event;
+        let Admitted { subscription, tag, arrival, published, .. } = *event;
         Counters::add(&engine.subscriptions[subscription].counters.parked);
-        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone(), arrival });
+        let (published, why) = (Some(published), reason.as_deref().map(Arc::from));
+        self.parked.push(SetAside {
+            subscription,
+            tag,
+            lanes: lanes.clone(),
+            arrival,
+            attempts,
+            reason: why,
+            published,
+        });
         engine.settle.push([(subscription, Settlement::Park { tag, attempts, lanes, reason })]);
     }
 
@@ -536,7 +580,7 @@ impl Dispatch {
         }
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
         let mut event = self.admitted.get_mut(ticket.index())?.take()?;
         self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
         self.payloads -= usize::from(event.envelope.is_some());

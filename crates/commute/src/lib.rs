@@ -18,6 +18,7 @@ mod handler;
 pub mod metrics;
 pub mod middleware;
 mod monitor;
+mod operate;
 mod outcome;
 #[cfg(doctest)]
 mod pages;
@@ -47,10 +48,12 @@ pub mod testing;
 
 pub use app::App;
 pub use commute_core::foreign::{Origin, field, header, text};
+pub use commute_core::operate::{HeadState, LaneHead, LaneInfo, Released};
 pub use commute_core::{
     Access, Answer, Capabilities, Clock, Code, Context, DeadLetter, Envelope, Error, Event, EventId, Footprint,
     FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Mapping, Meta, Needs,
-    Outcome, Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
+    Outcome, Receipt, Reject, Result, SharedBroker, State, SubscriptionName, SystemClock, Timestamp, Topic, commutes,
+    reads, writes,
 };
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};

@@ -7,8 +7,7 @@ use std::time::Duration;
 use commute_core::{Code, Committed, Context, HandlerError, Outgoing, Settlement, Transact, Unit, UnitError};
 use tokio::time::Instant;
 
-use crate::dead_letter::given_up;
-use crate::engine::{Engine, Job};
+use crate::engine::{Engine, Job, SetAside};
 use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
 use crate::stats::Counters;
@@ -78,7 +77,7 @@ fn concluded(
             let attempt = job.attempt;
             let mut dispatch = engine.dispatch();
             dispatch.transacting -= 1;
-            dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
+            let _ready = dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
         }
     }
     engine.work.notify_one();
@@ -119,10 +118,7 @@ fn retry(engine: &Engine, job: Job, on_failure: OnFailure, delay: Duration) {
     let (until, next) = (Instant::now() + delay, job.attempt + 1);
     let mut dispatch = engine.dispatch();
     let ready = match on_failure {
-        OnFailure::HoldLane => {
-            dispatch.hold(job, until, next, engine);
-            0
-        }
+        OnFailure::HoldLane => dispatch.hold(job, until, next, engine),
         OnFailure::ReleaseLane => dispatch.release(job, until, next, engine),
     };
     drop(dispatch);
@@ -136,7 +132,7 @@ fn give_up(engine: &Engine, job: Job, context: &Context, code: Code, reason: Str
     let topic = &engine.subscriptions[job.subscription].handler(job.handler).dead_letters;
     let attempts = job.attempt;
     let settlement = dead_letter(engine, job.subscription, job.tag, topic, context, attempts, code, reason);
-    engine.settle.push([(job.subscription, settlement)]);
+    given_up(engine, vec![(job.subscription, settlement)]);
     engine.dispatch().complete(job.ticket, Duration::ZERO);
     engine.work.notify_one();
     engine.room.notify_waiters();
@@ -155,16 +151,14 @@ pub(crate) fn dead_letter(
     code: Code,
     reason: String,
 ) -> Settlement {
-    let sub = &engine.subscriptions[subscription];
     tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
-    match given_up(&engine.signer(), tag, topic, context, attempts, code, reason) {
+    match crate::dead_letter::given_up(&engine.signer(), tag, topic, context, attempts, code, reason) {
         Ok(settlement) => {
             match &settlement {
                 Settlement::Park { attempts, reason, .. } => {
-                    Counters::add(&sub.counters.parked);
                     tell_parked(engine, context, *attempts, code, reason.as_deref().unwrap_or_default());
                 }
-                _ => Counters::add(&sub.counters.dead),
+                _ => Counters::add(&engine.subscriptions[subscription].counters.dead),
             }
             settlement
         }
@@ -184,6 +178,28 @@ fn tell_parked(engine: &Engine, context: &Context, attempts: u32, code: Code, re
             tracing::warn!(app = %engine.name, event = %context.envelope.id, %error, "nobody is told that it is parked")
         }
     }
+}
+
+/// Hands over what became of events that are not handled any more. One that is parked, on no lane, is remembered, so that it
+/// can be released.
+pub(crate) fn given_up(engine: &Engine, settlements: Vec<(usize, Settlement)>) {
+    let parked = |(_, settlement): &&(usize, Settlement)| matches!(settlement, Settlement::Park { .. });
+    if settlements.iter().find(parked).is_none() {
+        return engine.settle.push(settlements);
+    }
+    let mut dispatch = engine.dispatch();
+    for (subscription, settlement) in &settlements {
+        if let Settlement::Park { tag, attempts, reason, .. } = settlement {
+            Counters::add(&engine.subscriptions[*subscription].counters.parked);
+            dispatch.arrivals += 1;
+            let (arrival, reason) = (dispatch.arrivals, reason.as_deref().map(Into::into));
+            let (subscription, tag, attempts) = (*subscription, *tag, *attempts);
+            let lanes = Vec::new();
+            dispatch.parked.push(SetAside { subscription, tag, lanes, arrival, attempts, reason, published: None });
+        }
+    }
+    // Under the lock: whoever finds one parked can take it back as soon as what was handed over is durable.
+    engine.settle.push(settlements);
 }
 
 /// Counts a delivery that needs no handling.

@@ -17,12 +17,19 @@ pub enum PausedBecause {
     BackOff,
     /// The app stops.
     Draining,
+    /// An operator has paused it.
+    Operator,
 }
 
 impl PausedBecause {
     /// Every reason.
-    pub const ALL: [PausedBecause; 4] =
-        [PausedBecause::WindowFull, PausedBecause::LookAheadFull, PausedBecause::BackOff, PausedBecause::Draining];
+    pub const ALL: [PausedBecause; 5] = [
+        PausedBecause::WindowFull,
+        PausedBecause::LookAheadFull,
+        PausedBecause::BackOff,
+        PausedBecause::Draining,
+        PausedBecause::Operator,
+    ];
 
     /// As it is written in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +38,7 @@ impl PausedBecause {
             PausedBecause::LookAheadFull => "look_ahead_full",
             PausedBecause::BackOff => "back_off",
             PausedBecause::Draining => "draining",
+            PausedBecause::Operator => "operator",
         }
     }
 

@@ -1,10 +1,15 @@
 //! A running app: its tasks, and the handle that watches, releases and stops it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{Code, Error, Lane, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionSpec};
+use commute_core::admin::DEAD_LETTERS;
+use commute_core::{
+    Broker, Code, Error, Lane, Operate, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionName,
+    SubscriptionSpec,
+};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +18,7 @@ use crate::contract::Contract;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
 use crate::monitor::Monitor;
+use crate::operate::{Gate, Operator};
 use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
@@ -25,7 +31,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
     pub(crate) engine: Arc<Engine>,
-    contract: Arc<Contract>,
+    pub(crate) operator: Arc<Operator>,
     store: Option<Arc<dyn Store>>,
     pub(crate) outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
@@ -73,20 +79,29 @@ impl Running {
                 settler: opened.settler,
                 counters: Counters::new(),
                 revoked: Revoked::default(),
+                gate: Gate::default(),
             });
         }
+        keep_dead_letters(&*broker, &subscriptions).await?;
         let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure, traces);
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
         let outbox = store.as_ref().map(|store| store.outbox());
+        let others = TaskTracker::new();
+        let operator = Operator {
+            engine: engine.clone(),
+            contract: Arc::new(contract),
+            outbox: outbox.clone(),
+            tasks: others.clone(),
+        };
         let mut running = Running {
             engine,
-            contract: Arc::new(contract),
+            operator: Arc::new(operator),
             store,
             outbox,
             consumers: Vec::new(),
             workers: TaskTracker::new(),
-            others: TaskTracker::new(),
+            others,
             drain,
             #[cfg(feature = "admin")]
             admin,
@@ -95,6 +110,10 @@ impl Running {
         #[cfg(feature = "admin")]
         if let Some(admin) = &running.admin {
             admin.show(running.monitor());
+        }
+        if let Some(attached) = running.engine.broker.attached() {
+            let operator: Arc<dyn Operate> = running.operator.clone();
+            attached.attach(&operator);
         }
         Ok(running)
     }
@@ -120,7 +139,7 @@ impl Running {
 
     /// What this app is promised.
     pub fn contract(&self) -> &Contract {
-        &self.contract
+        &self.operator.contract
     }
 
     /// Where [`App::admin`] answers, if it was said.
@@ -131,7 +150,7 @@ impl Running {
 
     /// A handle for whoever looks on.
     pub fn monitor(&self) -> Monitor {
-        let (engine, contract, outbox) = (self.engine.clone(), self.contract.clone(), self.outbox.clone());
+        let (engine, contract, outbox) = (self.engine.clone(), self.operator.contract.clone(), self.outbox.clone());
         Monitor { engine, outbox, contract }
     }
 
@@ -146,7 +165,8 @@ impl Running {
         self.monitor().stats()
     }
 
-    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
+    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting; what
+    /// is stored for a paused subscription does.
     ///
     /// # Errors
     /// The broker's, and `NeedNotMet` when it cannot say what is stored.
@@ -304,4 +324,19 @@ async fn settling(engine: Arc<Engine>) {
     if let Err(error) = settled {
         engine.fail(error);
     }
+}
+
+/// Makes sure that dead letters are kept until somebody decides about them, where the broker can.
+async fn keep_dead_letters(broker: &dyn Broker, subscriptions: &[Sub]) -> Result<()> {
+    let Some(admin) = broker.admin().filter(|_| broker.capabilities().retained) else { return Ok(()) };
+    let topics = subscriptions.iter().flat_map(|sub| &sub.planned.handlers).map(|handler| &handler.dead_letters);
+    let topics: BTreeSet<_> = topics.collect();
+    for topic in topics {
+        let name = SubscriptionName { topic: topic.clone(), group: DEAD_LETTERS.to_owned() };
+        match admin.keep(name).await {
+            Err(error) if error.code() == Code::NeedNotMet => {}
+            kept => kept?,
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use commute_core::{Outgoing, Result, Settlement, Settler, Topic};
 use futures_util::future::join_all;
@@ -22,8 +22,10 @@ pub(crate) struct SettleQueue {
     waiting: Mutex<Vec<(usize, Settlement)>>,
     /// To be published behind what is settled: who asked is told that an event is parked.
     told: Mutex<Vec<Outgoing>>,
-    /// Waiting, or on their way.
-    unsettled: AtomicUsize,
+    /// Ever handed over.
+    handed: AtomicU64,
+    /// Of these, durable.
+    durable: AtomicU64,
     wake: Notify,
     settled: Notify,
 }
@@ -36,7 +38,7 @@ impl SettleQueue {
         waiting.extend(settlements);
         let more = waiting.len() - before;
         if more > 0 {
-            self.unsettled.fetch_add(more, Ordering::AcqRel);
+            self.handed.fetch_add(more as u64, Ordering::AcqRel);
             drop(waiting);
             self.wake.notify_one();
         }
@@ -45,21 +47,31 @@ impl SettleQueue {
     /// Hands over what is published when everything handed over before is settled.
     pub(crate) fn tell(&self, told: Option<Outgoing>) {
         let Some(told) = told else { return };
-        self.unsettled.fetch_add(1, Ordering::AcqRel);
+        self.handed.fetch_add(1, Ordering::AcqRel);
         lock(&self.told).push(told);
         self.wake.notify_one();
     }
 
+    /// As if a broker had made everything durable.
+    #[cfg(test)]
+    pub(crate) fn forget_all(&self) {
+        let count = std::mem::take(&mut *lock(&self.waiting)).len() as u64;
+        self.durable.fetch_add(count, Ordering::AcqRel);
+        self.settled.notify_waiters();
+    }
+
     /// Whether everything handed over is durable.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire) == 0
+        // In this order: what is durable was handed over.
+        self.durable.load(Ordering::Acquire) == self.handed.load(Ordering::Acquire)
     }
 
     /// Waits until everything handed over so far is durable.
     pub(crate) async fn flushed(&self) {
+        let so_far = self.handed.load(Ordering::Acquire);
         loop {
             let settled = self.settled.notified();
-            if self.is_empty() {
+            if self.durable.load(Ordering::Acquire) >= so_far {
                 return;
             }
             settled.await;
@@ -81,7 +93,7 @@ pub(crate) async fn settle(engine: &Engine, settlers: &[Arc<dyn Settler>]) -> Re
             queue.wake.notified().await;
             continue;
         }
-        let count = batch.len() + told.len();
+        let count = (batch.len() + told.len()) as u64;
         let mut answers = Answers::default();
         batch.iter().for_each(|(_, settlement)| answers.note(settlement));
         // One call for each run of settlements of one subscription. `join_all` polls them in order for the first time,
@@ -94,7 +106,7 @@ pub(crate) async fn settle(engine: &Engine, settlers: &[Arc<dyn Settler>]) -> Re
         {
             tracing::warn!(app = %engine.name, %error, "who asked is not told that events are parked");
         }
-        queue.unsettled.fetch_sub(count, Ordering::AcqRel);
+        queue.durable.fetch_add(count, Ordering::AcqRel);
         queue.settled.notify_waiters();
     }
 }

@@ -118,7 +118,7 @@ pub struct SubscriptionStats {
     pub parked: u64,
     /// Lanes on which events of it are parked now.
     pub parked_lanes: usize,
-    /// Events of types that the subscription ignores.
+    /// Events of types that the subscription ignores, and such that were redriven for another group.
     pub ignored: u64,
     /// Events that are taken and not settled: `running`, `queued` and `retrying`.
     pub in_flight: usize,
@@ -134,6 +134,8 @@ pub struct SubscriptionStats {
     pub pauses: Vec<(PausedBecause, u64)>,
     /// Events stored and not yet received, where the broker can say; up to a second old.
     pub backlog: Option<u64>,
+    /// The keys that an operator has paused by it.
+    pub paused_keys: Vec<String>,
     /// From publishing to handled: the middle.
     pub latency_p50: Duration,
     /// From publishing to handled: 99 of 100 are faster.
@@ -212,10 +214,14 @@ impl Stats {
             subscriptions: Vec::with_capacity(engine.subscriptions.len()),
         };
         let held: Vec<Held> = (0..engine.subscriptions.len()).map(|n| Held::of(&dispatch, n)).collect();
+        let holds: Vec<_> = dispatch.holds.iter().map(|hold| (hold.subscription, hold.key.clone())).collect();
         drop(dispatch);
         for (sub, held) in engine.subscriptions.iter().zip(held) {
             let published = topics.iter().find(|topic| topic.topic == sub.planned.route.topic.as_str());
             stats.subscriptions.push(subscription(sub, held, published, now));
+        }
+        for (n, key) in holds {
+            stats.subscriptions[n].paused_keys.push(key);
         }
         stats.topics = topics;
         stats
@@ -269,6 +275,7 @@ fn subscription(sub: &Sub, held: Held, published: Option<&TopicStats>, now: Inst
         paused: counters.pause.because(),
         pauses: counters.pause.begun(),
         backlog: counters.backlog(),
+        paused_keys: Vec::new(),
         latency_p50,
         latency_p99,
         latency,

@@ -104,6 +104,15 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
             over.push(&job, Duration::ZERO, Settlement::Return { tag: job.tag });
             continue;
         }
+        if engine.pauses.load(Ordering::Relaxed) > 0 {
+            match engine.dispatch().stop_short(job, engine) {
+                Some(go_on) => job = go_on,
+                None => {
+                    engine.work.notify_one();
+                    continue;
+                }
+            }
+        }
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
         let (mut handling, trace) = begin(engine, &mut job, &context);
@@ -146,7 +155,7 @@ fn give_back(engine: &Engine, jobs: &mut Vec<Job>, over: &mut Over) {
     let mut dispatch = over.hand_on(engine);
     // The youngest first: each goes to the front of its class.
     for job in jobs.drain(..) {
-        dispatch.give_back(job);
+        dispatch.give_back(job, engine);
     }
     let ready = dispatch.scheduler.ready();
     drop(dispatch);
