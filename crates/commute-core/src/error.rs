@@ -115,6 +115,8 @@ codes! {
     NotFound = "CM0034", retryable: false, remedy: "list what there is; a name may be misspelt, or what it named is no longer retained";
     /// A subscription cannot be changed while an instance has it open.
     GroupBusy = "CM0035", retryable: true, remedy: "stop the instances of the service, then do it again";
+    /// An operator and a service do not speak the same control protocol.
+    NotUnderstood = "CM0036", retryable: false, remedy: "use a `commute` program of the service's own version, or a newer one";
 }
 
 impl fmt::Display for Code {

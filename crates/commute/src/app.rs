@@ -1,6 +1,7 @@
 //! The app: one service, its broker, its handlers and its state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub struct App {
     pub(crate) drain: Duration,
     pub(crate) measure: bool,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// How much an app holds at once. Every limit has a reason beside its default.
@@ -94,6 +96,7 @@ impl App {
             drain: Duration::from_secs(30),
             measure: false,
             clock: Arc::new(SystemClock),
+            control: None,
         }
     }
 
@@ -181,6 +184,13 @@ impl App {
     /// Where the time comes from; the machine's clock unless said.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Lets operators in at a Unix socket while the app runs: `commute --socket PATH`. A broker that is a directory has such a
+    /// socket already; this is for apps on other brokers. Only this user can connect to it.
+    pub fn control(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.control = Some(socket.into());
         self
     }
 

@@ -6,6 +6,7 @@
 mod app;
 mod consumer;
 mod contract;
+mod control;
 mod depth;
 mod drivers;
 mod engine;
@@ -34,9 +35,11 @@ pub use commute_core::{
     FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Mapping, Meta, Needs,
     Outcome, Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
 };
+pub use commute_core::{admin, operate};
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
+pub use control::{Console, Intent, Reached};
 pub use drivers::connect;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
 pub use publish::{Message, Publisher};

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::contract::Contract;
+use crate::control::Front;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
 use crate::parking;
@@ -31,6 +32,7 @@ pub struct Running {
     workers: TaskTracker,
     others: TaskTracker,
     drain: Duration,
+    front: Option<Arc<Front>>,
 }
 
 /// What a stop left behind.
@@ -46,6 +48,7 @@ impl Running {
     pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
         let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
         let (workers, measure, store) = (app.workers, app.measure, app.store.clone());
+        let control = app.control.clone();
         let (planned, contract) = plan(app, &*broker)?;
         tracing::info!(app = %name, contract = %contract, "starting");
         for warning in &contract.warnings {
@@ -68,6 +71,10 @@ impl Running {
                 revoked: Revoked::default(),
             });
         }
+        let front = match control {
+            Some(path) => Some(Front::at(&path, broker.clone()).await?),
+            None => None,
+        };
         let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure);
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
@@ -81,6 +88,7 @@ impl Running {
             workers: TaskTracker::new(),
             others: TaskTracker::new(),
             drain,
+            front,
         };
         running.spawn(receivers);
         Ok(running)
@@ -254,6 +262,9 @@ impl Running {
             staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
         };
         engine.stop.everything.cancel();
+        if let Some(front) = &self.front {
+            front.end().await;
+        }
         if let Some(store) = &self.store {
             store.close().await?;
         }
