@@ -24,6 +24,7 @@
 //! A directory has one owner. A damaged or foreign directory is refused and left alone; a tail that was being written
 //! when the machine stopped is cut, because nothing in it was confirmed.
 
+mod admin;
 mod broker;
 mod error;
 mod journal;
@@ -35,6 +36,7 @@ mod retention;
 mod settler;
 mod state;
 pub mod storage;
+mod stored;
 mod writer;
 
 use commute_core::{Address, BoxFuture, Code, Driver, Error, Result, SharedBroker};
@@ -44,7 +46,8 @@ pub use options::Options;
 pub use state::ids::Window;
 
 /// `embedded:DIRECTORY` and `memory:`.
-pub const DRIVER: Driver = Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: None };
+pub const DRIVER: Driver =
+    Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: Some(admin::files::FILES) };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use commute::admin::{Admin, Begin, DEAD_LETTERS, Happened, StoredEvent, SubscriptionName};
-use commute::{DeadLetter, Error, Event as _, EventId, Incoming as _, Topic};
+use commute::admin::{Admin, DEAD_LETTERS, Happened, StoredEvent, SubscriptionName};
+use commute::{DeadLetter, Event as _, EventId, Incoming, Topic};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Result};
@@ -67,7 +67,7 @@ pub(crate) struct Letter {
 impl Letter {
     fn of(stored: StoredEvent) -> Self {
         let letter = *stored.event.event_type == *DeadLetter::TYPE;
-        let dead = letter.then(|| DeadLetter::decode(&stored.event).ok()).flatten();
+        let dead = letter.then(|| <DeadLetter as Incoming>::decode(&stored.event).ok()).flatten();
         let StoredEvent { topic, position, published, event, .. } = stored;
         Letter { letter: event.id, topic, position, published, dead }
     }
@@ -190,10 +190,4 @@ pub(crate) async fn find(admin: &dyn Admin, id: &str) -> Result<Found> {
         }
     }
     Ok(found)
-}
-
-/// Reads one event of a topic, by its position.
-pub(crate) async fn at(admin: &dyn Admin, topic: &str, position: u64) -> std::result::Result<Option<StoredEvent>, Error> {
-    let page = admin.read(Topic::new(topic)?, Begin::Position(position), 1).await?;
-    Ok(page.events.into_iter().find(|stored| stored.position == position))
 }

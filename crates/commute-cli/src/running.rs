@@ -2,8 +2,8 @@
 
 use commute::Console;
 use commute::admin::SubscriptionName;
-use commute::operate::{Operation, Report};
 use commute::{Code, Error};
+use commute_core::operate::{Operation, Report};
 
 use crate::exit::{Exit, Failure, Result};
 

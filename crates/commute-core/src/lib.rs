@@ -37,7 +37,7 @@ pub mod subscription;
 pub mod topic;
 pub mod watermark;
 
-pub use admin::{Admin, SubscriptionName};
+pub use admin::{Admin, SharedAdmin, SubscriptionName};
 pub use broker::{BoxFuture, Broker, Outgoing, Receipt, SharedBroker};
 pub use capabilities::{Capabilities, Durability, GroupOrder, Ordering};
 pub use clock::{Clock, SystemClock, Timestamp};

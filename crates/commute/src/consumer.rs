@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use commute_core::{Change, Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use commute_core::{Change, Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp, extension};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::engine::{Admitted, Engine};
-use crate::outcome::{dead_letter, ignored};
+use crate::outcome::{dead_letter, given_up, ignored};
 use crate::parking;
 
 /// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
@@ -17,6 +17,7 @@ const BATCH: usize = 512;
 /// Consumes until it is told to stop, and gives the receiver back, which must outlive the last settlement.
 pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn Receiver>) -> Box<dyn Receiver> {
     let settler = engine.subscriptions[n].settler.clone();
+    let mut turn = 0;
     loop {
         let taken = tokio::select! {
             biased;
@@ -25,7 +26,7 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
                 hear(&engine, n, change).await;
                 continue;
             }
-            taken = take(&engine, n, &mut *receiver) => taken,
+            taken = take(&engine, n, &mut *receiver, &mut turn) => taken,
         };
         // A change that came together with deliveries is heard before they are admitted.
         while let Some(change) = settler.changed().now_or_never() {
@@ -37,7 +38,7 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
                 let count = deliveries.len();
                 engine.in_hand.fetch_add(count, Ordering::AcqRel);
                 let open = engine.admission.read().await;
-                admit(&engine, n, deliveries);
+                admit(&engine, n, deliveries, turn);
                 drop(open);
                 engine.in_hand.fetch_sub(count, Ordering::AcqRel);
             }
@@ -60,9 +61,11 @@ async fn hear(engine: &Engine, n: usize, change: Change) {
     }
 }
 
-/// Waits for room, then for deliveries. Cancel safe, because `receive` is.
-async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<Vec<Delivery>> {
+/// Waits while the subscription is paused, then for room, then for deliveries. Cancel safe, because `receive` is.
+async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver, turn: &mut u64) -> Result<Vec<Delivery>> {
+    let gate = &engine.subscriptions[n].gate;
     loop {
+        gate.opened(turn, &engine.settle).await;
         let room = engine.room.notified();
         tokio::pin!(room);
         // Registered before looking, so that room made in between is noticed.
@@ -73,15 +76,18 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
             BATCH.min(ahead).min(ready)
         };
-        if max > 0 {
-            return receiver.receive(max).await;
+        tokio::select! {
+            biased;
+            () = gate.turned(*turn) => {}
+            taken = receiver.receive(max), if max > 0 => return taken,
+            () = room, if max == 0 => {}
         }
-        room.await;
     }
 }
 
-/// Decodes outside the lock, admits a batch inside it.
-pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
+/// Decodes outside the lock, admits a batch inside it. What was received before the subscription was paused goes back, even
+/// if it goes on already: something earlier may be on its way back, too.
+pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>, turn: u64) {
     let counters = &engine.subscriptions[n].counters;
     counters.received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
     let mut refused = Vec::new();
@@ -95,9 +101,13 @@ pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
             }
         })
         .collect();
-    engine.settle.push(refused);
+    given_up(engine, refused);
     let mut ready = 0;
     let mut dispatch = engine.dispatch();
+    if engine.subscriptions[n].gate.turns() != turn {
+        engine.settle.push(events.iter().map(|(event, _)| (n, Settlement::Return { tag: event.tag })));
+        return;
+    }
     for (event, not_before) in events {
         ready += usize::from(dispatch.admit(event, not_before, engine));
     }
@@ -124,6 +134,10 @@ pub(crate) fn prepare(
         let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
         Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
     };
+    // A redriven event is for the group that gave it up; the others have had it.
+    if envelope.extensions.get(extension::REDRIVE_FOR).is_some_and(|group| *group != *sub.planned.route.subscription) {
+        return Err(Box::new(ignored(engine, n, tag)));
+    }
     if let Some(reason) = malformed {
         return Err(refuse(envelope, &sub.planned.dead_letters, Code::InvalidEvent, reason.to_string()));
     }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::app::Limits;
 use crate::handler::Decoded;
+use crate::operate::{Gate, KeyHold};
 use crate::plan::{Planned, PlannedHandler};
 use crate::publish::caused;
 use crate::settle::SettleQueue;
@@ -50,6 +51,8 @@ pub(crate) struct Engine {
     pub(crate) timer: Notify,
     /// Held shared while admitting deliveries, exclusively while a lane is released.
     pub(crate) admission: RwLock<()>,
+    /// How much an operator has paused. A hint for workers; the truth is behind the lock.
+    pub(crate) pauses: AtomicUsize,
     dispatch: Mutex<Dispatch>,
 }
 
@@ -60,6 +63,7 @@ pub(crate) struct Sub {
     pub(crate) settler: Arc<dyn Settler>,
     pub(crate) counters: Counters,
     pub(crate) revoked: Revoked,
+    pub(crate) gate: Gate,
 }
 
 /// Incarnations that another instance has taken over.
@@ -145,24 +149,32 @@ pub(crate) struct SetAside {
     pub(crate) lanes: Vec<(Lane, Mode)>,
     /// When the event was admitted, counted: what comes back comes back in this order, whatever was parked first.
     pub(crate) arrival: u64,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// Its own failure; nothing when it waits behind another.
+    pub(crate) reason: Option<Arc<str>>,
+    /// When the broker took it in, if this process received it.
+    pub(crate) published: Option<Timestamp>,
 }
 
 /// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.
 pub(crate) struct Dispatch {
     pub(crate) scheduler: Scheduler,
-    admitted: Vec<Option<Admitted>>,
+    pub(crate) admitted: Vec<Option<Admitted>>,
     pub(crate) in_flight: Vec<usize>,
     payloads: usize,
     pub(crate) transacting: usize,
-    due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
+    pub(crate) due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
     order: u64,
     pub(crate) arrivals: u64,
     pub(crate) parked: Vec<SetAside>,
+    /// Keys that an operator has paused.
+    pub(crate) holds: Vec<KeyHold>,
     pub(crate) span: Option<Span>,
 }
 
 /// What becomes due.
-enum Waiting {
+pub(crate) enum Waiting {
     /// It holds its lanes.
     Held(Ticket),
     /// It let its lanes go and queues again.
@@ -208,6 +220,7 @@ impl Engine {
             order: 0,
             arrivals: 0,
             parked: Vec::new(),
+            holds: Vec::new(),
             span: measure.then(Span::default),
         };
         Engine {
@@ -226,6 +239,7 @@ impl Engine {
             room: Notify::new(),
             timer: Notify::new(),
             admission: RwLock::new(()),
+            pauses: AtomicUsize::new(0),
             dispatch: Mutex::new(dispatch),
         }
     }
@@ -290,6 +304,10 @@ impl Engine {
 impl Dispatch {
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+        if engine.subscriptions[event.subscription].gate.is_shut() {
+            engine.settle.push([(event.subscription, Settlement::Return { tag: event.tag })]);
+            return false;
+        }
         self.arrivals += 1;
         event.arrival = self.arrivals;
         event.ticket = None;
@@ -342,10 +360,12 @@ impl Dispatch {
         }
     }
 
-    /// Gives back everything of an incarnation that is not running. Answers how many that were.
-    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: u32, engine: &Engine) -> usize {
+    /// Gives back everything of a subscription that is not running, or of one incarnation of it. Answers how many that were.
+    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: Option<u32>, engine: &Engine) -> usize {
         let counters = &engine.subscriptions[subscription].counters;
-        let theirs = |event: &Admitted| event.subscription == subscription && event.tag.incarnation == incarnation;
+        let theirs = |event: &Admitted| {
+            event.subscription == subscription && incarnation.is_none_or(|theirs| event.tag.incarnation == theirs)
+        };
         let mut back = Vec::new();
         let tickets: Vec<_> = self.admitted.iter().flatten().filter(|event| theirs(event)).collect();
         let tickets: Vec<_> = tickets.into_iter().filter_map(|event| event.ticket).collect();
@@ -376,7 +396,11 @@ impl Dispatch {
     }
 
     /// Takes back a job that was not begun.
-    pub(crate) fn give_back(&mut self, job: Job) {
+    pub(crate) fn give_back(&mut self, job: Job, engine: &Engine) {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            self.return_to_broker(&job, engine);
+            return;
+        }
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             self.payloads += usize::from(job.envelope.is_some());
             (event.envelope, event.event) = (job.envelope, job.event);
@@ -393,8 +417,12 @@ impl Dispatch {
         self.scheduler.complete(ticket)
     }
 
-    /// The event failed and waits for its next attempt. It keeps its lanes.
-    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) {
+    /// The event failed and waits for its next attempt. It keeps its lanes. Answers how many became ready all the same,
+    /// because it went back to the broker.
+    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            return self.return_to_broker(&job, engine);
+        }
         let keep_payload = self.payloads < engine.limits.window;
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             event.attempt = next_attempt;
@@ -405,6 +433,13 @@ impl Dispatch {
             self.scheduler.back_off(job.ticket);
             self.wake_at(until, Waiting::Held(job.ticket), engine);
         }
+        0
+    }
+
+    /// The subscription is paused: the event is delivered again when it goes on. Answers how many became ready.
+    pub(crate) fn return_to_broker(&mut self, job: &Job, engine: &Engine) -> usize {
+        engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
+        self.complete(job.ticket, Duration::ZERO)
     }
 
     /// The event failed and waits for its next attempt. Its lanes go on; it queues again when it is due.
@@ -440,9 +475,18 @@ impl Dispatch {
         reason: Option<String>,
         engine: &Engine,
     ) {
-        let Admitted { subscription, tag, arrival, .. } = *event;
+        let Admitted { subscription, tag, arrival, published, .. } = *event;
         Counters::add(&engine.subscriptions[subscription].counters.parked);
-        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone(), arrival });
+        let (published, why) = (Some(published), reason.as_deref().map(Arc::from));
+        self.parked.push(SetAside {
+            subscription,
+            tag,
+            lanes: lanes.clone(),
+            arrival,
+            attempts,
+            reason: why,
+            published,
+        });
         engine.settle.push([(subscription, Settlement::Park { tag, attempts, lanes, reason })]);
     }
 
@@ -488,7 +532,7 @@ impl Dispatch {
         }
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
         let event = self.admitted.get_mut(ticket.index())?.take()?;
         self.payloads -= usize::from(event.envelope.is_some());
         self.in_flight[event.subscription] -= 1;

@@ -12,6 +12,7 @@ mod drivers;
 mod engine;
 mod handler;
 pub mod middleware;
+mod operate;
 mod outcome;
 mod parking;
 mod plan;
@@ -29,13 +30,15 @@ mod worker;
 pub mod prelude;
 
 pub use app::App;
+pub use commute_core::admin;
 pub use commute_core::foreign::{Origin, field, header, text};
+pub use commute_core::operate::{HeadState, LaneHead, LaneInfo, Released};
 pub use commute_core::{
     Access, Answer, Capabilities, Clock, Code, Context, DeadLetter, Envelope, Error, Event, EventId, Footprint,
     FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Mapping, Meta, Needs,
-    Outcome, Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
+    Outcome, Receipt, Reject, Result, SharedBroker, State, SubscriptionName, SystemClock, Timestamp, Topic, commutes,
+    reads, writes,
 };
-pub use commute_core::{admin, operate};
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};

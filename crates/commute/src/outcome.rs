@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use commute_core::{
-    Code, Committed, Context, DeadLetter, Emitted, Envelope, Error, HandlerError, Outgoing, Settlement, Transact, Unit,
+    Code, Committed, Context, DeadLetter, Emitted, Error, HandlerError, Outgoing, Settlement, Transact, Unit,
     UnitError, cloudevents,
 };
 use tokio::time::Instant;
 
-use crate::engine::{Engine, Job};
+use crate::engine::{Engine, Job, SetAside};
 use crate::plan::dead_letter_id;
 use crate::publish::caused;
 use crate::retry::{Exhausted, OnFailure};
@@ -69,7 +69,7 @@ fn concluded(
             let attempt = job.attempt;
             let mut dispatch = engine.dispatch();
             dispatch.transacting -= 1;
-            dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
+            let _ready = dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
         }
     }
     engine.work.notify_one();
@@ -109,10 +109,7 @@ fn retry(engine: &Engine, job: Job, on_failure: OnFailure, delay: Duration) {
     let (until, next) = (Instant::now() + delay, job.attempt + 1);
     let mut dispatch = engine.dispatch();
     let ready = match on_failure {
-        OnFailure::HoldLane => {
-            dispatch.hold(job, until, next, engine);
-            0
-        }
+        OnFailure::HoldLane => dispatch.hold(job, until, next, engine),
         OnFailure::ReleaseLane => dispatch.release(job, until, next, engine),
     };
     drop(dispatch);
@@ -126,7 +123,7 @@ fn give_up(engine: &Engine, job: Job, context: &Context, code: Code, reason: Str
     let topic = &engine.subscriptions[job.subscription].handler(job.handler).dead_letters;
     let attempts = job.attempt;
     let settlement = dead_letter(engine, job.subscription, job.tag, topic, context, attempts, code, reason);
-    engine.settle.push([(job.subscription, settlement)]);
+    given_up(engine, vec![(job.subscription, settlement)]);
     engine.dispatch().complete(job.ticket, Duration::ZERO);
     engine.work.notify_one();
     engine.room.notify_waiters();
@@ -145,8 +142,35 @@ pub(crate) fn dead_letter(
     code: Code,
     reason: String,
 ) -> Settlement {
-    let sub = &engine.subscriptions[subscription];
     tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
+    match letter(engine, topic, context, attempts, code, reason.clone()) {
+        Ok(letter) => {
+            Counters::add(&engine.subscriptions[subscription].counters.dead);
+            let mark = engine.broker.capabilities().inbox_retention.is_some();
+            Settlement::Ack { tag, publish: vec![letter], mark }
+        }
+        Err(error) if error.code() == Code::PayloadTooLarge => {
+            tracing::warn!(app = %engine.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
+            let reason = Some(format!("{reason} ({code}); its dead letter would be too large"));
+            Settlement::Park { tag, attempts, lanes: Vec::new(), reason }
+        }
+        Err(error) => {
+            // A dead letter that cannot be written must not take the event with it.
+            engine.fail(error);
+            Settlement::Return { tag }
+        }
+    }
+}
+
+/// The dead letter of an event; `PayloadTooLarge` when the broker would refuse it.
+pub(crate) fn letter(
+    engine: &Engine,
+    topic: &commute_core::Topic,
+    context: &Context,
+    attempts: u32,
+    code: Code,
+    reason: String,
+) -> Result<Outgoing, Error> {
     let letter = DeadLetter {
         code: code.number().to_owned(),
         reason,
@@ -155,29 +179,37 @@ pub(crate) fn dead_letter(
         topic: context.route.topic.to_string(),
         event: cloudevents::to_json(&context.envelope),
     };
-    let publish = match dead_letter_envelope(engine, context, &letter) {
-        Ok(envelope) if envelope.size() > engine.broker.capabilities().max_event_bytes => {
-            Counters::add(&sub.counters.parked);
-            tracing::warn!(app = %engine.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
-            let reason = Some(format!("{} ({code}); its dead letter would be too large", letter.reason));
-            return Settlement::Park { tag, attempts, lanes: Vec::new(), reason };
-        }
-        Ok(envelope) => vec![Outgoing { topic: topic.clone(), envelope, not_before: None }],
-        Err(error) => {
-            // A dead letter that cannot be written must not take the event with it.
-            engine.fail(error);
-            return Settlement::Return { tag };
-        }
-    };
-    Counters::add(&sub.counters.dead);
-    Settlement::Ack { tag, publish, mark: engine.broker.capabilities().inbox_retention.is_some() }
-}
-
-fn dead_letter_envelope(engine: &Engine, context: &Context, letter: &DeadLetter) -> Result<Envelope, Error> {
-    let emitted = Emitted::encode(letter)?;
+    let emitted = Emitted::encode(&letter)?;
     let mut envelope = caused(context, u32::MAX, emitted, &engine.name, engine.clock.now())?;
     envelope.id = dead_letter_id(&context.envelope.id, &context.route.subscription);
-    Ok(envelope)
+    let (size, limit) = (envelope.size(), engine.broker.capabilities().max_event_bytes);
+    if size > limit {
+        let detail = format!("a dead letter has {size} bytes; the limit is {limit}");
+        return Err(Error::new(Code::PayloadTooLarge, detail));
+    }
+    Ok(Outgoing { topic: topic.clone(), envelope, not_before: None })
+}
+
+/// Hands over what became of events that are not handled any more. One that is parked, on no lane, is remembered, so that it
+/// can be released.
+pub(crate) fn given_up(engine: &Engine, settlements: Vec<(usize, Settlement)>) {
+    let parked = |(_, settlement): &&(usize, Settlement)| matches!(settlement, Settlement::Park { .. });
+    if settlements.iter().find(parked).is_none() {
+        return engine.settle.push(settlements);
+    }
+    let mut dispatch = engine.dispatch();
+    for (subscription, settlement) in &settlements {
+        if let Settlement::Park { tag, attempts, reason, .. } = settlement {
+            Counters::add(&engine.subscriptions[*subscription].counters.parked);
+            dispatch.arrivals += 1;
+            let (arrival, reason) = (dispatch.arrivals, reason.as_deref().map(Into::into));
+            let (subscription, tag, attempts) = (*subscription, *tag, *attempts);
+            let lanes = Vec::new();
+            dispatch.parked.push(SetAside { subscription, tag, lanes, arrival, attempts, reason, published: None });
+        }
+    }
+    // Under the lock: whoever finds one parked can take it back as soon as what was handed over is durable.
+    engine.settle.push(settlements);
 }
 
 /// Counts a delivery that needs no handling.

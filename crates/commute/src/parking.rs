@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result};
+use tokio::sync::RwLockWriteGuard;
 
 use crate::consumer::prepare;
 use crate::engine::{Dispatch, Engine, SetAside};
+use crate::outcome::given_up;
 use crate::stats::Counters;
 
 /// Marks the lanes that were parked when the last process stopped, before anything is received.
@@ -50,8 +52,9 @@ fn remember(engine: &Engine, subscription: usize, parked: Parked) {
         dispatch.scheduler.mark_parked(*lane, *mode);
     }
     dispatch.arrivals += 1;
-    let arrival = dispatch.arrivals;
-    dispatch.parked.push(SetAside { subscription, tag: parked.tag, lanes: parked.lanes, arrival });
+    let Parked { tag, attempts, lanes, reason, .. } = parked;
+    let (arrival, reason) = (dispatch.arrivals, reason.map(Into::into));
+    dispatch.parked.push(SetAside { subscription, tag, lanes, arrival, attempts, reason, published: None });
 }
 
 /// Another instance takes over an incarnation: what is not begun goes back, what is parked is no longer ours to release.
@@ -59,7 +62,7 @@ fn remember(engine: &Engine, subscription: usize, parked: Parked) {
 pub(crate) fn revoked(engine: &Engine, n: usize, incarnation: u32) {
     engine.subscriptions[n].revoked.insert(incarnation);
     let mut dispatch = engine.dispatch();
-    let back = dispatch.withdraw(n, incarnation, engine);
+    let back = dispatch.withdraw(n, Some(incarnation), engine);
     let gone = |event: &SetAside| event.subscription == n && event.tag.incarnation == incarnation;
     let aside: Vec<_> = dispatch.parked.iter().filter(|event| gone(event)).cloned().collect();
     forget(&mut dispatch, engine, &aside);
@@ -70,7 +73,7 @@ pub(crate) fn revoked(engine: &Engine, n: usize, incarnation: u32) {
 }
 
 /// Takes events off the list, and the marks off their lanes that nobody else needs.
-fn forget(dispatch: &mut Dispatch, engine: &Engine, events: &[SetAside]) {
+pub(crate) fn forget(dispatch: &mut Dispatch, engine: &Engine, events: &[SetAside]) {
     let gone: HashSet<(usize, DeliveryTag)> = events.iter().map(|event| (event.subscription, event.tag)).collect();
     let Dispatch { parked, scheduler, .. } = dispatch;
     parked.retain(|event| !gone.contains(&(event.subscription, event.tag)));
@@ -86,55 +89,74 @@ fn forget(dispatch: &mut Dispatch, engine: &Engine, events: &[SetAside]) {
 
 /// Releases a lane, with every other lane that events on it hold: they cannot come back before those do. Answers how
 /// many events came back.
-///
-/// No delivery is admitted meanwhile, so that what comes back stands before everything that arrives.
 pub(crate) async fn release(engine: &Engine, lane: Lane) -> Result<usize> {
-    let _closed = engine.admission.write().await;
-    // What is being set aside must be durable before it can be taken back.
-    engine.settle.flushed().await;
-    let together = connected(&engine.dispatch().parked, lane);
+    let (_closed, parked) = close(engine).await;
+    let together = connected(&parked, |event| event.lanes.iter().any(|(held, _)| *held == lane));
     if together.is_empty() {
         return Err(Error::new(Code::NotParked, format!("lane {lane} is not parked")));
     }
-    let mut back = BTreeMap::new();
+    take_back(engine, &together).await
+}
+
+/// Admits no delivery until the guard is dropped, so that what comes back stands before everything that arrives. Answers what
+/// is parked durably by now: else it could not be taken back.
+pub(crate) async fn close(engine: &Engine) -> (RwLockWriteGuard<'_, ()>, Vec<SetAside>) {
+    let closed = engine.admission.write().await;
+    let parked = engine.dispatch().parked.clone();
+    engine.settle.flushed().await;
+    (closed, parked)
+}
+
+/// Takes parked events back and admits them in order, while admission is closed. Answers how many came back; after an
+/// error, those are back that the broker gave before.
+pub(crate) async fn take_back(engine: &Engine, together: &[SetAside]) -> Result<usize> {
+    let (mut back, mut failed) = (BTreeMap::new(), None);
     for (n, subscription) in engine.subscriptions.iter().enumerate() {
         let tags: Vec<_> = together.iter().filter(|event| event.subscription == n).map(|event| event.tag).collect();
         if tags.is_empty() {
             continue;
         }
-        for delivery in subscription.settler.unpark(tags).await? {
-            back.insert((n, delivery.tag.position), delivery);
+        match subscription.settler.unpark(tags).await {
+            Ok(deliveries) => {
+                back.extend(deliveries.into_iter().map(|delivery| ((n, delivery.tag.position), delivery)))
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
     }
     let count = back.len();
-    readmit(engine, &together, back);
+    readmit(engine, together, back);
     engine.work.notify_one();
-    Ok(count)
+    failed.map_or(Ok(count), Err)
 }
 
 fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u64), Delivery>) {
-    let mut refused = Vec::new();
-    let mut events = Vec::new();
+    let (mut events, mut refused, mut came) = (Vec::new(), Vec::new(), Vec::new());
     for event in together {
         let Some(delivery) = back.remove(&(event.subscription, event.tag.position)) else { continue };
+        came.push(event.clone());
         match prepare(engine, event.subscription, delivery) {
             Ok(prepared) => events.push(prepared),
             Err(settlement) => refused.push((event.subscription, *settlement)),
         }
     }
-    engine.settle.push(refused);
     let mut dispatch = engine.dispatch();
     // A running event may have parked on a shared lane meanwhile.
-    forget(&mut dispatch, engine, together);
+    forget(&mut dispatch, engine, &came);
     for (event, not_before) in events {
         dispatch.admit(event, not_before, engine);
     }
+    drop(dispatch);
+    given_up(engine, refused);
 }
 
-/// Everything set aside that hangs together with a lane, in the order of arrival. An event that was still running can have
-/// been parked after events that arrived behind it.
-fn connected(parked: &[SetAside], lane: Lane) -> Vec<SetAside> {
-    let mut lanes = HashSet::from([lane]);
+/// Everything set aside that hangs together with some of it, in the order of arrival. An event that was still running can
+/// have been parked after events that arrived behind it.
+pub(crate) fn connected(parked: &[SetAside], some: impl Fn(&SetAside) -> bool) -> Vec<SetAside> {
+    let mut lanes: HashSet<Lane> =
+        parked.iter().filter(|event| some(event)).flat_map(|event| &event.lanes).map(|(lane, _)| *lane).collect();
     loop {
         let before = lanes.len();
         for event in parked {
@@ -146,7 +168,7 @@ fn connected(parked: &[SetAside], lane: Lane) -> Vec<SetAside> {
             break;
         }
     }
-    let touches = |event: &&SetAside| event.lanes.iter().any(|(lane, _)| lanes.contains(lane));
+    let touches = |event: &&SetAside| some(event) || event.lanes.iter().any(|(lane, _)| lanes.contains(lane));
     let mut together: Vec<_> = parked.iter().filter(touches).cloned().collect();
     together.sort_by_key(|event| event.arrival);
     together

@@ -1,10 +1,15 @@
 //! A running app: its tasks, and the handle that watches, releases and stops it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{Code, Error, Lane, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionSpec};
+use commute_core::admin::DEAD_LETTERS;
+use commute_core::{
+    Broker, Code, Error, Lane, Operate, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionName,
+    SubscriptionSpec,
+};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +18,7 @@ use crate::contract::Contract;
 use crate::control::Front;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
+use crate::operate::{Gate, Operator};
 use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
@@ -25,7 +31,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
     engine: Arc<Engine>,
-    contract: Contract,
+    pub(crate) operator: Arc<Operator>,
     store: Option<Arc<dyn Store>>,
     outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
@@ -69,8 +75,10 @@ impl Running {
                 settler: opened.settler,
                 counters: Counters::new(),
                 revoked: Revoked::default(),
+                gate: Gate::default(),
             });
         }
+        keep_dead_letters(&*broker, &subscriptions).await?;
         let front = match control {
             Some(path) => Some(Front::at(&path, broker.clone()).await?),
             None => None,
@@ -79,18 +87,23 @@ impl Running {
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
         let outbox = store.as_ref().map(|store| store.outbox());
+        let others = TaskTracker::new();
+        let operator = Operator { engine: engine.clone(), contract, outbox: outbox.clone(), tasks: others.clone() };
         let mut running = Running {
             engine,
-            contract,
+            operator: Arc::new(operator),
             store,
             outbox,
             consumers: Vec::new(),
             workers: TaskTracker::new(),
-            others: TaskTracker::new(),
+            others,
             drain,
             front,
         };
         running.spawn(receivers);
+        let operator: Arc<dyn Operate> = running.operator.clone();
+        let doors = [running.engine.broker.attached(), running.front.as_ref().and_then(|front| front.attached())];
+        doors.into_iter().flatten().for_each(|attached| attached.attach(&operator));
         Ok(running)
     }
 
@@ -114,7 +127,7 @@ impl Running {
 
     /// What this app is promised.
     pub fn contract(&self) -> &Contract {
-        &self.contract
+        &self.operator.contract
     }
 
     /// A publisher that signs with the app's name.
@@ -124,25 +137,11 @@ impl Running {
 
     /// What it has done, and what it holds now.
     pub fn stats(&self) -> Stats {
-        let engine = &self.engine;
-        let dispatch = engine.dispatch();
-        let scheduler = &dispatch.scheduler;
-        let (running, waiting, ready) = (scheduler.running(), scheduler.waiting(), scheduler.ready());
-        let path = dispatch.span.as_ref().map_or(0, commute_scheduler::Span::critical_path);
-        drop(dispatch);
-        Stats {
-            app: engine.name.to_string(),
-            running,
-            waiting,
-            ready,
-            staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
-            work: Duration::from_nanos(engine.work_nanos.load(Ordering::Relaxed)),
-            critical_path: Duration::from_nanos(path),
-            subscriptions: engine.subscriptions.iter().map(stats_of).collect(),
-        }
+        stats(&self.engine, self.outbox.as_deref())
     }
 
-    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
+    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting; what
+    /// is stored for a paused subscription does.
     ///
     /// # Errors
     /// The broker's, and `NeedNotMet` when it cannot say what is stored.
@@ -304,6 +303,44 @@ async fn settling(engine: Arc<Engine>) {
     }
 }
 
+/// Makes sure that dead letters are kept until somebody decides about them, where the broker can.
+async fn keep_dead_letters(broker: &dyn Broker, subscriptions: &[Sub]) -> Result<()> {
+    let Some(admin) = broker.admin().filter(|_| broker.capabilities().retained) else { return Ok(()) };
+    let topics = subscriptions.iter().flat_map(|sub| &sub.planned.handlers).map(|handler| &handler.dead_letters);
+    let topics: BTreeSet<_> = topics.collect();
+    for topic in topics {
+        let name = SubscriptionName { topic: topic.clone(), group: DEAD_LETTERS.to_owned() };
+        match admin.keep(name).await {
+            Err(error) if error.code() == Code::NeedNotMet => {}
+            kept => kept?,
+        }
+    }
+    Ok(())
+}
+
+/// What an app has done, and what it holds now.
+pub(crate) fn stats(engine: &Engine, outbox: Option<&dyn Outbox>) -> Stats {
+    let dispatch = engine.dispatch();
+    let scheduler = &dispatch.scheduler;
+    let (running, waiting, ready) = (scheduler.running(), scheduler.waiting(), scheduler.ready());
+    let path = dispatch.span.as_ref().map_or(0, commute_scheduler::Span::critical_path);
+    let mut subscriptions: Vec<_> = engine.subscriptions.iter().map(stats_of).collect();
+    for hold in &dispatch.holds {
+        subscriptions[hold.subscription].paused_keys.push(hold.key.clone());
+    }
+    drop(dispatch);
+    Stats {
+        app: engine.name.to_string(),
+        running,
+        waiting,
+        ready,
+        staged: outbox.map_or(0, |outbox| outbox.len()),
+        work: Duration::from_nanos(engine.work_nanos.load(Ordering::Relaxed)),
+        critical_path: Duration::from_nanos(path),
+        subscriptions,
+    }
+}
+
 fn stats_of(sub: &Sub) -> SubscriptionStats {
     let counters = &sub.counters;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -320,6 +357,8 @@ fn stats_of(sub: &Sub) -> SubscriptionStats {
         ignored: count(&counters.ignored),
         retrying: count(&counters.retrying),
         backlog: counters.backlog(),
+        paused: sub.gate.is_shut(),
+        paused_keys: Vec::new(),
         latency_p50,
         latency_p99,
     }

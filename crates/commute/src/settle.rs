@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use commute_core::{Result, Settlement, Settler};
 use futures_util::future::join_all;
@@ -18,8 +18,10 @@ use crate::stats::lock;
 #[derive(Debug, Default)]
 pub(crate) struct SettleQueue {
     waiting: Mutex<Vec<(usize, Settlement)>>,
-    /// Waiting, or on their way.
-    unsettled: AtomicUsize,
+    /// Ever handed over.
+    handed: AtomicU64,
+    /// Of these, durable.
+    durable: AtomicU64,
     wake: Notify,
     settled: Notify,
 }
@@ -32,7 +34,7 @@ impl SettleQueue {
         waiting.extend(settlements);
         let more = waiting.len() - before;
         if more > 0 {
-            self.unsettled.fetch_add(more, Ordering::AcqRel);
+            self.handed.fetch_add(more as u64, Ordering::AcqRel);
             drop(waiting);
             self.wake.notify_one();
         }
@@ -40,14 +42,16 @@ impl SettleQueue {
 
     /// Whether everything handed over is durable.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unsettled.load(Ordering::Acquire) == 0
+        // In this order: what is durable was handed over.
+        self.durable.load(Ordering::Acquire) == self.handed.load(Ordering::Acquire)
     }
 
     /// Waits until everything handed over so far is durable.
     pub(crate) async fn flushed(&self) {
+        let so_far = self.handed.load(Ordering::Acquire);
         loop {
             let settled = self.settled.notified();
-            if self.is_empty() {
+            if self.durable.load(Ordering::Acquire) >= so_far {
                 return;
             }
             settled.await;
@@ -66,12 +70,12 @@ pub(crate) async fn settle(queue: &SettleQueue, settlers: &[Arc<dyn Settler>]) -
             queue.wake.notified().await;
             continue;
         }
-        let count = batch.len();
+        let count = batch.len() as u64;
         // One call for each run of settlements of one subscription. `join_all` polls them in order for the first time,
         // and the broker promises that the order of effects is the order of first polls.
         let calls = runs(batch).into_iter().map(|(n, run)| settlers[n].settle(run));
         join_all(calls).await.into_iter().collect::<Result<()>>()?;
-        queue.unsettled.fetch_sub(count, Ordering::AcqRel);
+        queue.durable.fetch_add(count, Ordering::AcqRel);
         queue.settled.notify_waiters();
     }
 }

@@ -90,12 +90,16 @@ pub struct SubscriptionStats {
     pub dead: u64,
     /// Events that are parked now.
     pub parked: u64,
-    /// Events of types that the subscription ignores.
+    /// Events of types that the subscription ignores, and such that were redriven for another group.
     pub ignored: u64,
     /// Events that wait for their next attempt now.
     pub retrying: u64,
     /// Events stored and not yet received, where the broker can say; up to a second old.
     pub backlog: Option<u64>,
+    /// An operator has paused it.
+    pub paused: bool,
+    /// The keys that an operator has paused by it.
+    pub paused_keys: Vec<String>,
     /// From publishing to handled: the middle.
     pub latency_p50: Duration,
     /// From publishing to handled: 99 of 100 are faster.

@@ -85,6 +85,15 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
             over.push((job.ticket, Duration::ZERO));
             continue;
         }
+        if engine.pauses.load(Ordering::Relaxed) > 0 {
+            match engine.dispatch().stop_short(job, engine) {
+                Some(go_on) => job = go_on,
+                None => {
+                    engine.work.notify_one();
+                    continue;
+                }
+            }
+        }
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
         let started = Instant::now();
@@ -132,7 +141,7 @@ fn give_back(engine: &Engine, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
     }
     // The youngest first: each goes to the front of its class.
     for job in jobs.drain(..) {
-        dispatch.give_back(job);
+        dispatch.give_back(job, engine);
     }
     let ready = dispatch.scheduler.ready();
     drop(dispatch);

@@ -46,6 +46,12 @@ impl Ids {
         }
     }
 
+    /// Forgets the ids of a position and of everything behind it.
+    pub(crate) fn forget_from(&mut self, position: u64) {
+        self.seen.retain(|_, seen| seen.position < position);
+        self.by_age.retain(|(_, seen)| seen.position < position);
+    }
+
     /// Where the event with an id is, if it was here within the window.
     pub(crate) fn get(&self, id: &[u8; 16], now: Timestamp, window: Window) -> Option<u64> {
         self.seen.get(id).filter(|seen| now.since(seen.at) <= window.time).map(|seen| seen.position)

@@ -1,6 +1,7 @@
 //! The writer: one thread that owns the log. It takes everything that waits, writes it as one group, syncs once, and then
 //! answers everybody. There is no artificial delay: groups grow by themselves while the disk is busy.
 
+mod administer;
 pub(crate) mod command;
 mod enact;
 pub(crate) mod queue;

@@ -1,7 +1,7 @@
 //! `commute lanes`: what waits for what in running services.
 
 use commute::Console;
-use commute::operate::{HeadState, LaneInfo, Operation, Report};
+use commute_core::operate::{HeadState, LaneInfo, Operation, Report};
 use serde_json::json;
 
 use crate::exit::Result;
@@ -35,8 +35,7 @@ async fn picture(console: &Console, only: Option<&str>, limit: usize) -> Result<
         return Err(nobody_runs("lanes are in running services"));
     }
     let mut picture = Picture::default();
-    let mut table =
-        Table::new(&["APP", "KEY", ">EVENTS", ">PARKED", "STATE", "HEAD", ">ATTEMPT", ">AGE", "WAITS FOR"]);
+    let mut table = Table::new(&["APP", "KEY", ">EVENTS", ">PARKED", "STATE", "HEAD", ">ATTEMPT", ">AGE", "WAITS FOR"]);
     for app in apps {
         if let Report::Lanes(lanes) = app.operate(Operation::Lanes { max: limit }).await? {
             for lane in lanes {

@@ -1,8 +1,8 @@
 //! `commute status`: what every group has before it, and what the services do.
 
 use commute::admin::{DEAD_LETTERS, GroupInfo};
-use commute::operate::{Operation, Report};
 use commute::{Code, Console, Topic};
+use commute_core::operate::{Operation, Report};
 use serde_json::{Value, json};
 
 use super::Paging;
@@ -55,7 +55,15 @@ async fn picture(console: &Console, topic: Option<Topic>, paging: &Paging) -> Re
     picture.tables.push(of_groups(&groups));
     picture.objects.extend(groups.iter().map(|group| kind("group", json!(group))));
     let mut table = Table::new(&[
-        "APP", "SUBSCRIPTION", ">RECEIVED", ">HANDLED", ">FAILED", ">DEAD", ">DUPLICATES", ">RETRYING", ">PARKED",
+        "APP",
+        "SUBSCRIPTION",
+        ">RECEIVED",
+        ">HANDLED",
+        ">FAILED",
+        ">DEAD",
+        ">DUPLICATES",
+        ">RETRYING",
+        ">PARKED",
     ]);
     for app in apps {
         let stats = match app.operate(Operation::Stats).await {

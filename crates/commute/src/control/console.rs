@@ -61,8 +61,11 @@ impl fmt::Display for Reached {
 ///
 /// # #[tokio::main]
 /// # async fn main() -> commute::Result<()> {
-/// let console = Console::open("memory:", Intent::Act).await?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let url = format!("embedded:{}", folder.path().display());
+/// let console = Console::open(&url, Intent::Create).await?;
 /// assert!(console.apps().await?.is_empty());
+/// assert!(console.admin()?.topics(None, 10).await?.is_empty());
 /// console.close().await
 /// # }
 /// ```
