@@ -1,6 +1,6 @@
 //! `commute parked`: parked events are looked at, brought back, or given up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use commute::admin::{Admin, Ended, ParkedEvent, SubscriptionName};
 use commute::{Code, Console, EventId, Intent};
@@ -230,7 +230,9 @@ async fn unpark(console: &Console, name: &SubscriptionName, what: &Released) -> 
     let chosen: HashSet<u64> = match what {
         Released::All => positions(&parked, |_| true),
         Released::Event(id) => positions(&parked, |event| event.id == *id),
-        Released::Key(key) => positions(&parked, |event| event.key.as_ref() == Some(key) || event.lanes.contains(key)),
+        Released::Key(key) => positions(&parked, |event| {
+            event.key.as_ref() == Some(key) || event.lanes.iter().any(|lane| held(lane).0 == key)
+        }),
     };
     if chosen.is_empty() {
         let failure = not_parked(
@@ -259,19 +261,29 @@ fn positions(parked: &[Aside], which: impl Fn(&Aside) -> bool) -> HashSet<u64> {
     parked.iter().filter(|event| which(event)).map(|event| event.position).collect()
 }
 
-/// The chosen ones and all that share a lane with them, or with one that does, in topic order.
+/// A lane that is held, and the class of those that it is shared with.
+fn held(lane: &str) -> (&str, Option<&str>) {
+    lane.split_once('~').map_or((lane, None), |(lane, class)| (lane, Some(class)))
+}
+
+/// The chosen ones, all that conflict with them, and all that conflict with those, in topic order.
 fn together(parked: &[Aside], mut chosen: HashSet<u64>) -> Vec<u64> {
-    let mut lanes: HashSet<&str> = HashSet::new();
-    loop {
-        let before = chosen.len();
+    let mut lanes: HashMap<&str, HashSet<Option<&str>>> = HashMap::new();
+    let (mut looked, mut grows) = (HashSet::new(), true);
+    while std::mem::take(&mut grows) {
         for event in parked {
-            if chosen.contains(&event.position) || event.lanes.iter().any(|lane| lanes.contains(lane.as_str())) {
+            let waits = |lane: &String| {
+                let (lane, class) = held(lane);
+                let others = lanes.get(lane);
+                others.is_some_and(|others| class.is_none() || others.iter().any(|other| *other != class))
+            };
+            if (chosen.contains(&event.position) || event.lanes.iter().any(waits)) && looked.insert(event.position) {
+                grows = true;
                 chosen.insert(event.position);
-                lanes.extend(event.lanes.iter().map(String::as_str));
+                for (lane, class) in event.lanes.iter().map(|lane| held(lane)) {
+                    lanes.entry(lane).or_default().insert(class);
+                }
             }
-        }
-        if chosen.len() == before {
-            break;
         }
     }
     parked.iter().map(|event| event.position).filter(|position| chosen.contains(position)).collect()
@@ -334,5 +346,9 @@ mod tests {
             [aside(1, &["c"]), aside(2, &["a"]), aside(3, &["b", "c"]), aside(4, &["d"]), aside(5, &["a", "b"])];
         assert_eq!(together(&parked, HashSet::from([2])), [1, 2, 3, 5]);
         assert_eq!(together(&parked, HashSet::from([4])), [4]);
+        // Who shares a lane waits for nobody who shares it, too, but for whom it is not shared with.
+        let sharing = [aside(1, &["a", "s~0"]), aside(2, &["b", "s~0"]), aside(3, &["c", "s~1"])];
+        assert_eq!(together(&sharing[..2], HashSet::from([1])), [1]);
+        assert_eq!(together(&sharing, HashSet::from([1])), [1, 2, 3]);
     }
 }
