@@ -98,6 +98,40 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    const PAGE: &str = include_str!("../../../docs/guide/cli.md");
+
+    /// Commands that do something, by their whole names.
+    fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        let below: Vec<_> = below.flat_map(|below| leaves(below, &format!("{name} {}", below.get_name()))).collect();
+        if below.is_empty() { vec![(name.to_owned(), command.clone())] } else { below }
+    }
+
+    #[test]
+    fn the_page_has_every_command_with_its_options_and_no_other() {
+        let cli = Cli::command();
+        let leaves = leaves(&cli, "commute");
+        for (name, command) in &leaves {
+            let section = PAGE.split("\n### ").find(|section| section.lines().next() == Some(name));
+            let section = section.unwrap_or_else(|| panic!("docs/guide/cli.md has no section {name}"));
+            for option in command.get_arguments().filter_map(|arg| arg.get_long()) {
+                assert!(section.contains(&format!("--{option}")), "the section {name} does not say --{option}");
+            }
+        }
+        assert_eq!(PAGE.matches("\n### ").count(), leaves.len());
+        for option in cli.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(PAGE.contains(&format!("`--{option}")), "--{option}");
+        }
+        for (exit, meaning) in Exit::ALL {
+            assert!(PAGE.contains(&format!("| {} | {} |", *exit as u8, meaning.trim())), "{exit:?}");
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas");
+        for schema in std::fs::read_dir(folder).unwrap() {
+            let name = schema.unwrap().file_name().into_string().unwrap();
+            assert!(PAGE.contains(&format!("/schemas/{name})")), "{name}");
+        }
+    }
+
     #[test]
     fn help_lists_every_exit_code() {
         let help = Cli::command().render_long_help().to_string();

@@ -73,8 +73,10 @@ pub(crate) async fn run(_args: Args, session: &mut Session) -> Result {
             let url = session.url()?;
             match Address::parse(&url) {
                 Ok(address) => {
-                    found.ok("broker", format!("{address:?}"));
-                    if address.scheme == "embedded" {
+                    let files = address.scheme == "embedded";
+                    // What stands behind the scheme of a server may be a password.
+                    found.ok("broker", if files { url.clone() } else { format!("{}:…", address.scheme) });
+                    if files {
                         of_directory(&PathBuf::from(&address.rest), &mut found);
                     }
                     reach(Console::open(&url, Intent::Look).await, &mut found).await;

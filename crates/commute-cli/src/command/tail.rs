@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use commute::admin::{Begin, StoredEvent};
-use commute::{EventId, Intent, Topic};
+use commute::{EventId, Intent, Reached, Topic};
 
 use crate::exit::{Exit, Failure, Result};
 use crate::session::Session;
@@ -14,8 +14,10 @@ use crate::when;
 const PAGE: usize = 100;
 /// How much of a payload is shown to a person.
 const SHOWN: usize = 160;
-/// How often one who follows looks again.
+/// How often one who follows asks an owner again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The same without an owner: the files are read anew each time.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -86,8 +88,10 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
             if !args.follow {
                 return Ok(Exit::Done);
             }
-            tokio::time::sleep(PAUSE).await;
-            if *console.reached() == commute::Reached::Files {
+            if *console.reached() != Reached::Files {
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                tokio::time::sleep(LONG_PAUSE).await;
                 // What a service that starts now publishes is not in files that were read before.
                 console = session.reach(Intent::Look).await?;
             }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-#[cfg(unix)]
 use commute_core::control::Remote;
 use commute_core::driver::Files;
 use commute_core::{
@@ -12,7 +11,6 @@ use commute_core::{
     admin::SharedAdmin,
 };
 
-#[cfg(unix)]
 use super::client::Line;
 use crate::drivers;
 
@@ -75,7 +73,6 @@ pub struct Console {
 }
 
 enum Way {
-    #[cfg(unix)]
     Owner(Remote<Line>),
     Files(SharedAdmin),
     Broker(SharedBroker),
@@ -115,16 +112,10 @@ impl Console {
         Self::asking(socket).await?.ok_or_else(nobody)
     }
 
-    #[cfg(unix)]
     async fn asking(socket: &Path) -> Result<Option<Self>> {
         let Some(line) = Line::connect(socket).await? else { return Ok(None) };
         let way = Way::Owner(Remote(Arc::new(line)));
         Ok(Some(Console { way, reached: Reached::Owner(socket.to_owned()) }))
-    }
-
-    #[cfg(not(unix))]
-    async fn asking(_socket: &Path) -> Result<Option<Self>> {
-        Ok(None)
     }
 
     async fn on_files(url: &str, address: Address, files: &Files, socket: &Path, intent: Intent) -> Result<Self> {
@@ -149,7 +140,6 @@ impl Console {
     /// `NeedNotMet` when that is nothing.
     pub fn admin(&self) -> Result<&dyn Admin> {
         match &self.way {
-            #[cfg(unix)]
             Way::Owner(remote) => Ok(remote),
             Way::Files(admin) => Ok(&**admin),
             Way::Broker(broker) => broker.admin().ok_or_else(|| {
@@ -165,7 +155,6 @@ impl Console {
     /// The owner's.
     pub async fn apps(&self) -> Result<Vec<Arc<dyn Operate>>> {
         match &self.way {
-            #[cfg(unix)]
             Way::Owner(remote) => {
                 Ok(remote.apps().await?.into_iter().map(|app| Arc::new(app) as Arc<dyn Operate>).collect())
             }
@@ -180,7 +169,6 @@ impl Console {
     /// As [`commute_core::Broker::publish`]; `NeedNotMet` when this console only looks.
     pub fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
         match &self.way {
-            #[cfg(unix)]
             Way::Owner(remote) => remote.publish(batch),
             Way::Files(_) => Box::pin(async { Err(Error::new(Code::NeedNotMet, "this console only looks")) }),
             Way::Broker(broker) => broker.publish(batch),
@@ -193,7 +181,6 @@ impl Console {
     /// The owner's.
     pub async fn capabilities(&self) -> Result<Option<serde_json::Value>> {
         match &self.way {
-            #[cfg(unix)]
             Way::Owner(remote) => remote.capabilities().await.map(Some),
             Way::Files(_) => Ok(None),
             Way::Broker(broker) => Ok(serde_json::to_value(broker.capabilities()).ok()),

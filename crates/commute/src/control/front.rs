@@ -8,7 +8,6 @@ use commute_core::{
     SubscriptionSpec,
 };
 
-#[cfg(unix)]
 use super::server::Server;
 
 /// Serves a broker that owns a place for a socket, as long as anybody holds what this returns.
@@ -25,7 +24,6 @@ pub(crate) fn served(broker: SharedBroker) -> SharedBroker {
 
 /// A broker, and the server that answers operators for it.
 pub(crate) struct Front {
-    #[cfg(unix)]
     /// First, because its socket must be gone before somebody else can own the place.
     server: OnceLock<Server>,
     broker: SharedBroker,
@@ -42,7 +40,6 @@ impl Front {
         let failed = |cause: std::io::Error| {
             Error::new(Code::Io, format!("cannot listen for operators at {}", path.display())).caused_by(cause)
         };
-        #[cfg(unix)]
         if super::socket::connect(path).await.is_ok() {
             return Err(failed(std::io::ErrorKind::AddrInUse.into()));
         }
@@ -53,23 +50,16 @@ impl Front {
 
     /// Lets no more operators in; the broker stays open.
     pub(crate) async fn end(&self) {
-        #[cfg(unix)]
         if let Some(server) = self.server.get() {
             server.end().await;
         }
     }
 
-    #[cfg(unix)]
     fn listen(self: Arc<Self>, path: &Path) -> std::io::Result<()> {
         let weak = Arc::downgrade(&self);
         let server = Server::start(path, weak as Weak<dyn Broker>)?;
         let _ = self.server.set(server);
         Ok(())
-    }
-
-    #[cfg(not(unix))]
-    fn listen(self: Arc<Self>, _path: &Path) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
     }
 }
 

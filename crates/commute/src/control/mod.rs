@@ -9,27 +9,22 @@
 //! On the socket both sides speak lines of JSON: the server greets with `{"commute":1}`, the version of what follows; then each
 //! [`commute_core::control::Request`] is a line and its `Reply` is one, in order.
 
-#[cfg(unix)]
 mod client;
 mod console;
 mod front;
-#[cfg(unix)]
 mod server;
-#[cfg(unix)]
 mod socket;
 
 pub use console::{Console, Intent, Reached};
 pub(crate) use front::{Front, served};
 
-#[cfg(unix)]
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Hello {
     /// The version of the protocol.
     commute: u32,
 }
 
-#[cfg(unix)]
 const VERSION: u32 = 1;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

@@ -207,7 +207,9 @@ impl Publishing {
     }
 
     fn summary(&self, session: &mut Session) -> Result {
-        if !session.out.json && !(self.single && self.malformed == 0) {
+        // One event has said all about itself.
+        let said = session.out.json || (self.single && self.malformed == 0);
+        if !said {
             session.out.line(self.so_far())?;
         }
         Ok(match (self.accepted, self.malformed) {
