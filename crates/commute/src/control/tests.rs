@@ -191,7 +191,7 @@ async fn what_is_not_understood_is_refused_and_the_conversation_goes_on() {
     let mut stream = raw(&socket).await;
     for wrong in ["nonsense\n", "{\"ask\":\"dance\"}\n", "\n"] {
         stream.write_all(wrong.as_bytes()).await.unwrap();
-        assert!(line(&mut stream).await.contains("CM0036"), "{wrong}");
+        assert!(line(&mut stream).await.contains("CM0037"), "{wrong}");
     }
     stream.write_all(b"{\"ask\":\"apps\"}\n").await.unwrap();
     assert_eq!(line(&mut stream).await, "{\"apps\":[]}\n");
