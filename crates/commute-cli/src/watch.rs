@@ -174,14 +174,15 @@ fn paint(frame: &mut Frame<'_>, picture: &Result<Picture>) {
         }
     };
     let height = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
-    let heights = picture.tables.iter().map(|table| height(table.rows.len() + 2));
+    let tables = || picture.tables.iter().filter(|table| !table.rows.is_empty());
+    let heights = tables().map(|table| height(table.rows.len() + 2));
     let areas = Layout::vertical(std::iter::once(height(picture.lines.len() + 1)).chain(heights)).split(body);
     let mut areas = areas.iter().copied();
     if let Some(area) = areas.next() {
         let lines: Vec<_> = picture.lines.iter().map(|line| Line::styled(line.as_str(), tone(Tone::Weak))).collect();
         frame.render_widget(Paragraph::new(lines), area);
     }
-    for (table, area) in picture.tables.iter().zip(areas) {
+    for (table, area) in tables().zip(areas) {
         let field = |text: &str, right: bool, tone: Style| {
             let line = Line::styled(text.to_owned(), tone);
             Field::from(if right { line.right_aligned() } else { line })
@@ -220,7 +221,11 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(24, 7)).unwrap();
         let rows = vec![vec!["inventory".into(), 12.into()]];
         let table = Table { heads: &["GROUP", ">BACKLOG"], rows };
-        let picture = Ok(Picture { lines: vec!["the owner".to_owned()], tables: vec![table], objects: Vec::new() });
+        let picture = Ok(Picture {
+            lines: vec!["the owner".to_owned()],
+            tables: vec![Table::new(&["APP"]), table],
+            objects: Vec::new(),
+        });
         terminal.draw(|frame| paint(frame, &picture)).unwrap();
         let seen: Vec<_> = format!("{}", terminal.backend())
             .lines()
