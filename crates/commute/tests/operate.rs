@@ -203,10 +203,11 @@ async fn a_paused_key_holds_its_lane_and_no_other() {
     assert!(!app.pause_key(&pings, "ten:1").unwrap());
     assert_eq!(app.stats().subscriptions[0].paused_keys, ["ten:2", "ten:1"]);
     hand.finish(10);
+    until(|| app.stats().subscriptions[0].failed == 1).await;
     hand.mend();
     publish(&app, "pings", [12]).await;
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(hand.log.so_far(), ["30", "10"], "what ran is finished");
+    assert_eq!(hand.log.so_far(), ["30"], "what ran is finished, and not begun again");
     assert!(app.resume_key(&pings, "ten:1").unwrap());
     until(|| hand.log.so_far().len() == 4).await;
     assert!(app.resume_key(&pings, "ten:2").unwrap());
@@ -214,6 +215,42 @@ async fn a_paused_key_holds_its_lane_and_no_other() {
     app.idle().await.unwrap();
     assert_eq!(hand.log.taken(), ["30", "10", "11", "12", "20"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_has_claimed_and_not_begun_is_not_begun_after_a_pause() {
+    for key in [None, Some("n:7".to_owned())] {
+        let (broker, hand) = (broker().await, Hand::default());
+        async fn pauses(ping: Ping, State(hand): State<Hand>, State(pause): State<Pausing>) {
+            if ping.n == 0 {
+                let service = pause.0.attached().unwrap().running().remove(0);
+                service
+                    .operate(Operation::Pause { subscription: name("app@pings"), key: pause.1.clone() })
+                    .await
+                    .unwrap();
+            }
+            hand.log.add(ping.n.to_string());
+        }
+        let handler = handler(pauses).footprint(|ping: &Ping| writes(("n", ping.n)).into());
+        let app = App::new("app").broker(broker.clone()).state(hand.clone()).workers(1).on("pings", handler);
+        let app = started(app.state(Pausing(broker, key.clone()))).await;
+        publish(&app, "pings", 0..10).await;
+        let begun = if key.is_some() { 9 } else { 1 };
+        until(|| hand.log.so_far().len() == begun).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(hand.log.so_far().len(), begun);
+        assert!(!hand.log.so_far().contains(&"7".to_owned()));
+        match &key {
+            Some(key) => app.resume_key(&name("app@pings"), key).unwrap(),
+            None => app.resume(&name("app@pings")).unwrap(),
+        };
+        app.idle().await.unwrap();
+        assert_eq!(hand.log.taken().len(), 10);
+    }
+}
+
+/// A broker through which a handler finds its own app, and what it pauses there.
+#[derive(Clone)]
+struct Pausing(SharedBroker, Option<String>);
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_paused_key_waits_and_a_released_one_too() {
@@ -361,17 +398,19 @@ async fn an_event_that_was_not_received_is_skipped_while_its_subscription_is_pau
 #[tokio::test(start_paused = true)]
 async fn a_skipped_event_that_let_its_lanes_go_does_not_come_back() {
     let hand = Hand::default();
-    hand.breaks(10);
+    // One that runs all the time, so that the paused clock stands still.
+    hand.breaks(10).slow(90);
     let backoff = Backoff::fixed(Duration::from_secs(60)).attempts(9);
     let handler = handler(work).footprint(tens).retry(backoff).on_failure(OnFailure::ReleaseLane);
     let app = started(App::new("app").broker(broker().await).state(hand.clone()).on("pings", handler)).await;
-    publish(&app, "pings", [10, 11]).await;
+    publish(&app, "pings", [90, 10, 11]).await;
     until(|| hand.log.so_far() == ["11"] && retrying(&app) == 1).await;
     app.skip(&name("app@pings"), &id(10)).await.unwrap();
     hand.mend();
+    hand.finish(90);
     app.idle().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(hand.log.taken(), ["11"]);
+    assert_eq!(hand.log.taken(), ["11", "90"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -522,7 +561,7 @@ async fn watched(ping: Ping, meta: Meta, State(seen): State<Watched>) -> Result<
         seen.busy.lock().unwrap().remove(lane);
     }
     let poison = ping.n % 11 == 3 && !*seen.healed.lock().unwrap();
-    if poison || (ping.n % 3 == 0 && meta.attempt == 1) {
+    if poison || (ping.n.is_multiple_of(3) && meta.attempt == 1) {
         return Err(HandlerError::retry("broken"));
     }
     seen.done.lock().unwrap().push(ping.n);

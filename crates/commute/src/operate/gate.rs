@@ -56,3 +56,29 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use commute_core::{DeliveryTag, Settlement};
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_that_was_shut_opens_when_all_that_went_back_is_back() {
+        let (gate, settling) = (Gate::default(), Arc::new(SettleQueue::default()));
+        let mut turn = 0;
+        assert!(gate.opened(&mut turn, &settling).now_or_never().is_some());
+        assert!(gate.turn(true) && !gate.turn(true));
+        assert!(gate.opened(&mut turn, &settling).now_or_never().is_none());
+        let tag = DeliveryTag { position: 0, incarnation: 0 };
+        settling.push([(0, Settlement::Return { tag })]);
+        assert!(gate.turn(false));
+        assert!(gate.opened(&mut turn, &settling).now_or_never().is_none(), "an event is on its way back");
+        settling.forget_all();
+        gate.opened(&mut turn, &settling).await;
+        assert_eq!((turn, gate.turned(turn).now_or_never()), (2, None));
+    }
+}
