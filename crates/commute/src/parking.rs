@@ -1,8 +1,9 @@
 //! Parking: what was set aside before is recalled, and a released lane goes on with everything set aside on it, in order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+use commute_core::footprint::Mode;
 use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result};
 use tokio::sync::RwLockWriteGuard;
 
@@ -152,24 +153,23 @@ fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u6
     given_up(engine, refused);
 }
 
-/// Everything set aside that hangs together with some of it, in the order of arrival. An event that was still running can
+/// Everything set aside that hangs together with some of it, in the order of arrival: what conflicts with it, and what
+/// conflicts with that. Events that share a lane hold it for others, not for each other. An event that was still running can
 /// have been parked after events that arrived behind it.
 pub(crate) fn connected(parked: &[SetAside], some: impl Fn(&SetAside) -> bool) -> Vec<SetAside> {
-    let mut lanes: HashSet<Lane> =
-        parked.iter().filter(|event| some(event)).flat_map(|event| &event.lanes).map(|(lane, _)| *lane).collect();
-    loop {
-        let before = lanes.len();
-        for event in parked {
-            if event.lanes.iter().any(|(lane, _)| lanes.contains(lane)) {
-                lanes.extend(event.lanes.iter().map(|(lane, _)| *lane));
-            }
+    let (mut together, mut rest): (Vec<_>, Vec<_>) = parked.iter().cloned().partition(some);
+    let mut held: HashMap<Lane, Mode> = HashMap::new();
+    let mut looked = 0;
+    while looked < together.len() {
+        for (lane, mode) in together.iter().skip(looked).flat_map(|event| &event.lanes) {
+            let mark = held.entry(*lane).or_insert(*mode);
+            *mark = if mark.conflicts_with(*mode) { Mode::Exclusive } else { *mode };
         }
-        if lanes.len() == before {
-            break;
-        }
+        looked = together.len();
+        let waits = |(lane, mode): &(Lane, Mode)| held.get(lane).is_some_and(|held| held.conflicts_with(*mode));
+        let found = rest.extract_if(.., |event| event.lanes.iter().any(waits));
+        together.extend(found);
     }
-    let touches = |event: &&SetAside| some(event) || event.lanes.iter().any(|(lane, _)| lanes.contains(lane));
-    let mut together: Vec<_> = parked.iter().filter(touches).cloned().collect();
     together.sort_by_key(|event| event.arrival);
     together
 }

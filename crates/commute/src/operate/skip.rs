@@ -11,8 +11,8 @@ use commute_core::{
 use commute_scheduler::{Standing, Withdrawn};
 
 use super::find;
-use crate::engine::{Dispatch, Engine, SetAside, Waiting};
 use crate::dead_letter::letter;
+use crate::engine::{Dispatch, Engine, SetAside, Waiting};
 use crate::parking::{close, connected, forget, take_back};
 use crate::stats::Counters;
 
@@ -35,7 +35,13 @@ pub(crate) async fn skip(engine: &Engine, n: usize, id: &EventId) -> Result<()> 
     Ok(())
 }
 
-fn written(engine: &Engine, n: usize, envelope: &Arc<Envelope>, attempts: u32, reason: String) -> Result<Vec<Outgoing>> {
+fn written(
+    engine: &Engine,
+    n: usize,
+    envelope: &Arc<Envelope>,
+    attempts: u32,
+    reason: String,
+) -> Result<Vec<Outgoing>> {
     let sub = &engine.subscriptions[n];
     let handler = sub.handler_of(&envelope.event_type);
     let topic = handler.map_or(&sub.planned.dead_letters, |handler| &sub.handler(handler).dead_letters);
