@@ -439,6 +439,37 @@ async fn parked_events_are_released_by_event_by_key_or_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_keeps_the_order_with_what_a_pause_gave_back() {
+    for resumed_before in [false, true] {
+        // The first waits in a; the second is parked in b; the third touches both, so it is parked behind the second.
+        let lanes = |ping: &Ping| match ping.n {
+            1 | 2 => writes("a").into(),
+            3 => writes("b").into(),
+            _ => Footprint::from([writes("a"), writes("b")]),
+        };
+        let hand = Hand::default();
+        hand.slow(1).breaks(3);
+        let handler = handler(work).footprint(lanes).retry(Backoff::never()).when_exhausted(Exhausted::Park);
+        let app = App::new("app").broker(broker().await).state(hand.clone()).on("pings", handler);
+        let app = started(app).await;
+        publish(&app, "pings", [1, 2, 3, 4]).await;
+        until(|| hand.runs(1) && parked(&app) == 2).await;
+        let pings = name("app@pings");
+        app.pause(&pings).unwrap();
+        hand.mend();
+        if resumed_before {
+            app.resume(&pings).unwrap();
+        }
+        assert_eq!(app.unpark(&pings, Released::Event(id(3))).await.unwrap(), 2);
+        hand.finish(1);
+        app.resume(&pings).unwrap();
+        app.idle().await.unwrap();
+        let log: Vec<_> = hand.log.taken().into_iter().filter(|n| n != "3").collect();
+        assert_eq!(log, ["1", "2", "4"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_is_parked_on_no_lane_is_released_too() {
     let hand = Hand::default();
     let broker = broker().await;
