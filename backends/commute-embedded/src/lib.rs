@@ -10,6 +10,7 @@
 //! | order | the topic's; several receivers of a group keep the order per event key |
 //! | settling and publishing | one atomic step |
 //! | retries, parking, inbox, delayed events | survive a restart |
+//! | replay | a group reads again from any place that is retained |
 //!
 //! ```text
 //! publish, settle ─► queue ─► writer ─► journal ─► storage        one thread owns the log
@@ -19,10 +20,12 @@
 //!                               │
 //!                               ▼
 //!                             keeper                              snapshots, next segment, removal
+//!
+//! admin ─► state, journal: looking        admin ─► queue: orders, one group each
 //! ```
 //!
-//! A directory has one owner. A damaged or foreign directory is refused and left alone; a tail that was being written
-//! when the machine stopped is cut, because nothing in it was confirmed.
+//! A directory has one owner; looking needs none. A damaged or foreign directory is refused and left alone; a tail that was
+//! being written when the machine stopped is cut, because nothing in it was confirmed.
 
 mod admin;
 mod broker;

@@ -79,6 +79,7 @@ async fn who_looks_sees_what_the_owner_saw_after_a_close_and_after_a_crash() {
         }
         drop(broker);
         let before = files(directory.path());
+        assert!(before.contains_key("outline"), "segments began, so there is an outline to look at");
         let found = seen(&*look(directory.path()).await.unwrap()).await;
         assert!(before == files(directory.path()), "nothing was changed");
         let broker = Embedded::open(directory.path(), options()).unwrap();
@@ -206,4 +207,47 @@ async fn reading_can_begin_at_a_time_in_any_segment() {
         let expected = (n..300).find(|n| n % 3 != 0).map(|n| n.to_string());
         assert_eq!(page.events.first().map(|stored| stored.event.id.to_string()), expected, "from {n} on");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_while_an_owner_works_sees_a_moment_or_is_told_to_try_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    // Segments begin and go all the time.
+    let options = || Options { segment_bytes: 1 << 10, prepare: false, retention_bytes: 4 << 10, ..Options::default() };
+    drop(Embedded::open(&path, options()).unwrap());
+    let working = tokio::spawn(async move {
+        for _ in 0..6 {
+            let broker = Embedded::open(&path, options()).unwrap();
+            let mut orders = open(&broker, "orders", 10).await.unwrap();
+            for _ in 0..60 {
+                broker.publish(vec![event(&EventId::generate().to_string(), "orders")]).await.unwrap();
+                let taken = orders.receiver.receive(1).await.unwrap();
+                let ack = Settlement::Ack { tag: taken[0].tag, publish: Vec::new(), mark: true };
+                orders.settler.settle(vec![ack]).await.unwrap();
+            }
+            broker.close().await.unwrap();
+        }
+    });
+    let (mut looks, mut last) = (0, 0);
+    while !working.is_finished() {
+        looks += 1;
+        let admin = match look(directory.path()).await {
+            Ok(admin) => admin,
+            Err(error) => {
+                assert_eq!(error.code(), Code::DirectoryOwned, "{error:#}");
+                continue;
+            }
+        };
+        let Some(orders) = admin.topics(None, 1).await.unwrap().pop() else { continue };
+        assert!(orders.next >= last, "time does not go back");
+        last = orders.next;
+        let page = admin.read(topic("orders"), Begin::Start, 1000).await.unwrap();
+        let positions: Vec<_> = page.events.iter().map(|stored| stored.position).collect();
+        assert_eq!(positions, (orders.first..orders.next).collect::<Vec<_>>(), "no gap, and nothing twice");
+        let groups = admin.groups(None).await.unwrap();
+        assert!(groups.iter().all(|group| group.settled_below <= Some(orders.next)), "{groups:?}");
+    }
+    working.await.unwrap();
+    assert!(looks > 0);
 }

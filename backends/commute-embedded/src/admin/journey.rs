@@ -7,7 +7,7 @@
 //! ```
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use commute_core::admin::{Happened, Step, Traced};
 use commute_core::{EventId, Result, Timestamp, extension};
@@ -16,7 +16,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Look;
 use super::look::shown;
 use crate::journal::groups::records;
-use crate::journal::reader::{Wanted, read};
+use crate::journal::reader::{Segments, Wanted, read};
 use crate::journal::segment::Segment;
 use crate::records::{Event, Record};
 use crate::stored::blocking;
@@ -43,6 +43,8 @@ struct Tracer<'a> {
     look: &'a Look,
     /// Oldest first.
     segments: Vec<Segment>,
+    /// The same, so that retention takes none of them away meanwhile.
+    kept: Segments,
     topics: Vec<TopicNow>,
     /// Topic and group by number.
     groups: Vec<(u32, Arc<str>)>,
@@ -59,11 +61,17 @@ impl<'a> Tracer<'a> {
     /// `None` when there is nothing to read.
     fn new(look: &'a Look) -> Option<Self> {
         let state = look.shared.state();
-        let segments = look.segments.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let segments = look.segments.read().unwrap_or_else(PoisonError::into_inner).clone();
         let topics = state.topics.iter();
         let topics = topics.map(|topic| TopicNow { name: topic.name.clone(), first: topic.first, next: topic.next });
         let groups = state.subscriptions.iter().map(|known| (known.topic, known.group.clone()));
-        (!segments.is_empty()).then(|| Tracer { look, segments, topics: topics.collect(), groups: groups.collect() })
+        (!segments.is_empty()).then(|| Tracer {
+            look,
+            kept: Arc::new(RwLock::new(segments.clone())),
+            segments,
+            topics: topics.collect(),
+            groups: groups.collect(),
+        })
     }
 
     fn trace(self, id: EventId, max: usize) -> Result<Vec<Traced>> {
@@ -102,7 +110,7 @@ impl<'a> Tracer<'a> {
                 position.filter(|position| *position < topic.next).and_then(|position| stored.wanted(position))
             };
             let Some(wanted) = wanted else { continue };
-            let event = read(&self.look.segments, n, &[wanted])?.pop();
+            let event = read(&self.kept, n, &[wanted])?.pop();
             if let Some(event) = event.filter(|event| event.envelope.id == *id) {
                 return Ok(Some(Found { event: (*event).clone(), segment: wanted.from.segment }));
             }

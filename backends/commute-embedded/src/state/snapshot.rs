@@ -23,8 +23,9 @@ use crate::storage::{Storage, StoredFile, read_all};
 
 /// The file's name.
 pub(crate) const NAME: &str = "snapshot";
-/// The name of one that is being written.
-const UNREADY: &str = "snapshot.new";
+/// The name of one without ids that is younger. It is small, so there is one for every segment, and whoever looks has little
+/// of the log to read. Owners do not need it.
+pub(crate) const OUTLINE: &str = "outline";
 const MAGIC: &[u8; 8] = b"cmtsnap\n";
 /// Bytes before the state: magic, version, and where the state ends.
 const HEADER: usize = 20;
@@ -40,35 +41,47 @@ pub(crate) enum Part {
     WithoutIds,
 }
 
-/// Puts a snapshot in the place of the last one, durably.
+/// Puts a snapshot, or an outline, in the place of the last one, durably.
 ///
 /// # Errors
 /// The disk's; the last one is still there then.
-pub(crate) fn save(storage: &dyn Storage, bytes: &[u8]) -> std::io::Result<()> {
-    let file = storage.open(UNREADY)?;
+pub(crate) fn save(storage: &dyn Storage, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let unready = format!("{name}.new");
+    let file = storage.open(&unready)?;
     file.truncate(0)?;
     file.write_at(bytes, 0)?;
     file.sync()?;
-    storage.rename(UNREADY, NAME)?;
+    storage.rename(&unready, name)?;
     storage.sync_names()
 }
 
-/// Loads the snapshot, if there is one.
+/// Loads the snapshot, if there is one; without the ids, the outline if that is younger.
 ///
 /// # Errors
 /// `Damaged`, `UnknownFormat`, or the disk's.
 pub(crate) fn load(storage: &dyn Storage, options: &Options, part: Part) -> Result<Option<(State, Covered)>> {
+    let snapshot = load_from(storage, NAME, options, part)?;
+    if part == Part::Whole {
+        return Ok(snapshot);
+    }
+    let next = |loaded: &Option<(State, Covered)>| loaded.as_ref().map(|(_, covered)| covered.next);
+    Ok(load_from(storage, OUTLINE, options, part)?
+        .filter(|outline| next(&snapshot) < Some(outline.1.next))
+        .or(snapshot))
+}
+
+fn load_from(storage: &dyn Storage, name: &str, options: &Options, part: Part) -> Result<Option<(State, Covered)>> {
     let names = storage.names().map_err(|cause| failed("cannot list the files", cause))?;
-    if !names.iter().any(|name| name == NAME) {
+    if !names.iter().any(|known| known == name) {
         return Ok(None);
     }
-    let read = storage.open(NAME).and_then(|file| read(&*file, part));
-    let bytes = read.map_err(|cause| failed("cannot read the snapshot", cause))?;
-    let damaged = || Error::new(Code::Damaged, "snapshot: its checksum is wrong");
+    let read = storage.open(name).and_then(|file| read(&*file, part));
+    let bytes = read.map_err(|cause| failed(&format!("cannot read the {name}"), cause))?;
+    let damaged = || Error::new(Code::Damaged, format!("{name}: its checksum is wrong"));
     let mut from = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let version = from.try_get_u32_le().map_err(|_| damaged())?;
     if version > VERSION {
-        let detail = format!("snapshot: format version {version}; this program knows {VERSION}");
+        let detail = format!("{name}: format version {version}; this program knows {VERSION}");
         return Err(Error::new(Code::UnknownFormat, detail));
     }
     decode(&bytes, version, options, part).map(Some).ok_or_else(damaged)
@@ -92,6 +105,19 @@ fn read(file: &dyn StoredFile, part: Part) -> std::io::Result<Vec<u8>> {
 
 /// Writes the state as it is now.
 pub(crate) fn encode(state: &State, covered: Covered) -> Vec<u8> {
+    let mut to = encode_outline(state, covered);
+    let begin = to.len();
+    let ids = state.topics.iter().map(|topic| &topic.ids);
+    for ids in ids.chain(state.subscriptions.iter().map(|subscription| &subscription.inbox)) {
+        put_all(&mut to, ids.iter(), put_seen);
+    }
+    let crc = checksum(0, &to[begin..]);
+    to.put_u32_le(crc);
+    to
+}
+
+/// Writes the state as it is now, without the ids.
+pub(crate) fn encode_outline(state: &State, covered: Covered) -> Vec<u8> {
     let mut to = Vec::new();
     to.put_slice(MAGIC);
     to.put_u32_le(VERSION);
@@ -108,12 +134,6 @@ pub(crate) fn encode(state: &State, covered: Covered) -> Vec<u8> {
     let end = to.len();
     to[HEADER - 8..HEADER].copy_from_slice(&(end as u64).to_le_bytes());
     let crc = checksum(0, &to);
-    to.put_u32_le(crc);
-    let ids = state.topics.iter().map(|topic| &topic.ids);
-    for ids in ids.chain(state.subscriptions.iter().map(|subscription| &subscription.inbox)) {
-        put_all(&mut to, ids.iter(), put_seen);
-    }
-    let crc = checksum(0, &to[end + 4..]);
     to.put_u32_le(crc);
     to
 }

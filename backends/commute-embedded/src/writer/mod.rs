@@ -149,6 +149,9 @@ impl Writer<'_> {
         if self.since_snapshot >= self.shared.options.segment_bytes.max(SNAPSHOT_SHARE * self.snapshot_bytes) {
             let snapshot = self.snapshot();
             self.keeper.save(snapshot);
+        } else {
+            let outline = snapshot::encode_outline(&self.shared.state(), self.log.covered());
+            self.keeper.outline(outline);
         }
         Ok(())
     }
