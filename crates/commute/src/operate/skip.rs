@@ -13,7 +13,7 @@ use commute_scheduler::{Standing, Withdrawn};
 use super::find;
 use crate::dead_letter::letter;
 use crate::engine::{Dispatch, Engine, SetAside, Waiting};
-use crate::parking::{close, connected, forget, take_back};
+use crate::parking::{close, connected, forget, put_in_order, take_back};
 use crate::stats::Counters;
 
 const REASON: &str = "skipped by an operator";
@@ -133,7 +133,7 @@ fn behind_nothing(parked: &[SetAside]) -> Vec<SetAside> {
     let failed = connected(parked, |event| event.reason.is_some());
     let mut free: Vec<_> =
         parked.iter().filter(|event| !failed.iter().any(|other| is(other, event))).cloned().collect();
-    free.sort_by_key(|event| event.arrival);
+    put_in_order(&mut free);
     free
 }
 
