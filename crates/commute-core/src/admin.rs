@@ -261,7 +261,8 @@ pub struct ParkedEvent {
     pub reason: Option<String>,
     /// When.
     pub since: Timestamp,
-    /// The lanes it holds, as hexadecimal numbers; their names are known to the service whose footprints they are.
+    /// The lanes it holds, as hexadecimal numbers, with `~CLASS` behind those that it shares with others of a class; their names
+    /// are known to the service whose footprints they are.
     pub lanes: Vec<String>,
 }
 

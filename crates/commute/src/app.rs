@@ -1,6 +1,7 @@
 //! The app: one service, its broker, its handlers and its state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ pub struct App {
     pub(crate) config: Config,
     pub(crate) traces: Option<Arc<dyn Traces>>,
     #[cfg(feature = "admin")]
-    pub(crate) admin: crate::admin::Wanted,
+    pub(crate) admin: crate::endpoints::Wanted,
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// Enough for any number of workers, small enough that the scheduler's tables stay in the cache.
@@ -105,7 +107,8 @@ impl App {
             config: Config::default(),
             traces: None,
             #[cfg(feature = "admin")]
-            admin: crate::admin::Wanted::default(),
+            admin: crate::endpoints::Wanted::default(),
+            control: None,
         }
     }
 
@@ -264,6 +267,13 @@ impl App {
     /// Who gives the spans of handlings their ids and exports them; the crate commute-otel has one.
     pub fn traces(mut self, traces: impl Traces) -> Self {
         self.traces = Some(Arc::new(traces));
+        self
+    }
+
+    /// Lets operators in at a Unix socket while the app runs: `commute --socket PATH`. A broker that is a directory has such a
+    /// socket already; this is for apps on other brokers. Only this user can connect to it.
+    pub fn control(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.control = Some(socket.into());
         self
     }
 

@@ -2,6 +2,8 @@
 
 use commute_core::{Address, Code, Driver, Error, Result, SharedBroker};
 
+use crate::control;
+
 /// Every driver that is compiled in.
 const DRIVERS: &[Driver] = &[
     #[cfg(feature = "embedded")]
@@ -29,16 +31,25 @@ const FEATURES: &[(&str, &str)] = &[
 /// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is; the driver's own otherwise.
 pub async fn connect(url: &str) -> Result<SharedBroker> {
     let address = Address::parse(url)?;
+    let driver = driver(&address)?;
+    (driver.connect)(address).await.map(control::served)
+}
+
+/// The driver of an address.
+///
+/// # Errors
+/// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is.
+pub(crate) fn driver(address: &Address) -> Result<&'static Driver> {
     let scheme = address.scheme.as_str();
     if let Some(driver) = DRIVERS.iter().find(|driver| driver.schemes.contains(&scheme)) {
-        return (driver.connect)(address).await;
+        return Ok(driver);
     }
     if let Some((_, feature)) = FEATURES.iter().find(|(known, _)| *known == scheme) {
         let detail = format!("{scheme}: URLs need the cargo feature \"{feature}\" of the crate commute");
         return Err(Error::new(Code::DriverNotCompiledIn, detail));
     }
     let known: Vec<_> = DRIVERS.iter().flat_map(|driver| driver.schemes).copied().collect();
-    let shown = shown(url);
+    let shown = shown(&address.url);
     let detail = format!("no driver for {shown} URLs; this build knows {}", known.join(", "));
     Err(Error::new(Code::UnknownScheme, detail))
 }

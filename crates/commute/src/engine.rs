@@ -158,7 +158,7 @@ pub(crate) struct SetAside {
     pub(crate) subscription: usize,
     pub(crate) tag: DeliveryTag,
     pub(crate) lanes: Vec<(Lane, Mode)>,
-    /// When the event was admitted, counted: what comes back comes back in this order, whatever was parked first.
+    /// When the event was admitted, counted.
     pub(crate) arrival: u64,
     /// Attempts made.
     pub(crate) attempts: u32,

@@ -3,16 +3,17 @@
 //! Begin with [`App`], [`handler()`] and [`connect`]; the [`prelude`] has what most services need.
 
 // The rooms of an event's journey, in its order.
-#[cfg(feature = "admin")]
-mod admin;
 mod app;
 mod config;
 mod consumer;
 mod contract;
+mod control;
 mod dead_letter;
 mod depth;
 mod drivers;
 mod durations;
+#[cfg(feature = "admin")]
+mod endpoints;
 mod engine;
 mod handler;
 pub mod metrics;
@@ -47,6 +48,7 @@ pub mod prelude;
 pub mod testing;
 
 pub use app::App;
+pub use commute_core::admin;
 pub use commute_core::foreign::{Origin, field, header, text};
 pub use commute_core::operate::{HeadState, LaneHead, LaneInfo, Released};
 pub use commute_core::{
@@ -59,6 +61,7 @@ pub use commute_core::{
 pub use commute_macros::{Event, Events};
 pub use config::{Checked, CheckedBroker, Config, ConfigKey, Setting};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
+pub use control::{Console, Intent, Reached};
 pub use drivers::connect;
 pub use durations::Distribution;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};

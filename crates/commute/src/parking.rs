@@ -1,9 +1,11 @@
 //! Parking: what was set aside before is recalled, and a released lane goes on with everything set aside on it, in order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result};
+use commute_core::footprint::Mode;
+use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result, Settlement};
 use tokio::sync::RwLockWriteGuard;
 
 use crate::consumer::prepare;
@@ -145,31 +147,72 @@ fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u6
     let mut dispatch = engine.dispatch();
     // A running event may have parked on a shared lane meanwhile.
     forget(&mut dispatch, engine, &came);
+    let mut around = BTreeSet::new();
     for (event, not_before) in events {
-        dispatch.admit(event, not_before, engine);
+        // Of a subscription that was paused, earlier events may be with the broker: it puts them in order.
+        if engine.subscriptions[event.subscription].gate.turns() > 0 {
+            around.insert(event.subscription);
+            engine.settle.push([(event.subscription, Settlement::Return { tag: event.tag })]);
+        } else {
+            dispatch.admit(event, not_before, engine);
+        }
     }
+    around.into_iter().for_each(|n| engine.subscriptions[n].gate.blink());
     drop(dispatch);
     given_up(engine, refused);
 }
 
-/// Everything set aside that hangs together with some of it, in the order of arrival. An event that was still running can
-/// have been parked after events that arrived behind it.
+/// Everything set aside that hangs together with some of it, in the order in which it must come back: what conflicts with it,
+/// and what conflicts with that. Events that share a lane hold it for others, not for each other.
 pub(crate) fn connected(parked: &[SetAside], some: impl Fn(&SetAside) -> bool) -> Vec<SetAside> {
-    let mut lanes: HashSet<Lane> =
-        parked.iter().filter(|event| some(event)).flat_map(|event| &event.lanes).map(|(lane, _)| *lane).collect();
-    loop {
-        let before = lanes.len();
-        for event in parked {
-            if event.lanes.iter().any(|(lane, _)| lanes.contains(lane)) {
-                lanes.extend(event.lanes.iter().map(|(lane, _)| *lane));
-            }
+    let (mut together, mut rest): (Vec<_>, Vec<_>) = parked.iter().cloned().partition(some);
+    let mut held: HashMap<Lane, Mode> = HashMap::new();
+    let mut looked = 0;
+    while looked < together.len() {
+        for (lane, mode) in together.iter().skip(looked).flat_map(|event| &event.lanes) {
+            let mark = held.entry(*lane).or_insert(*mode);
+            *mark = if mark.conflicts_with(*mode) { Mode::Exclusive } else { *mode };
         }
-        if lanes.len() == before {
-            break;
-        }
+        looked = together.len();
+        let waits = |(lane, mode): &(Lane, Mode)| held.get(lane).is_some_and(|held| held.conflicts_with(*mode));
+        let found = rest.extract_if(.., |event| event.lanes.iter().any(waits));
+        together.extend(found);
     }
-    let touches = |event: &&SetAside| some(event) || event.lanes.iter().any(|(lane, _)| lanes.contains(lane));
-    let mut together: Vec<_> = parked.iter().filter(touches).cloned().collect();
-    together.sort_by_key(|event| event.arrival);
+    put_in_order(&mut together);
     together
+}
+
+/// Within a subscription in the order of its topic, between subscriptions in the order of arrival. An earlier event can be set
+/// aside after a later one: it was still running then, or with the broker, because the subscription was paused or the
+/// process started anew.
+pub(crate) fn put_in_order(events: &mut [SetAside]) {
+    events.sort_by_key(|event| (event.subscription, Reverse(event.tag.position)));
+    let (mut n, mut first) = (usize::MAX, u64::MAX);
+    for event in events.iter_mut() {
+        first = if event.subscription == n { first.min(event.arrival) } else { event.arrival };
+        (n, event.arrival) = (event.subscription, first);
+    }
+    events.sort_by_key(|event| (event.arrival, event.tag.position));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_is_in_the_order_of_its_topic_and_else_of_arrival() {
+        let event = |(subscription, position, arrival)| SetAside {
+            subscription,
+            tag: DeliveryTag { position, incarnation: 0 },
+            lanes: Vec::new(),
+            arrival,
+            attempts: 0,
+            reason: None,
+            published: None,
+        };
+        let mut events: Vec<_> = [(0, 7, 2), (1, 9, 3), (0, 8, 5), (0, 3, 6), (1, 1, 1)].map(event).into();
+        put_in_order(&mut events);
+        let order: Vec<_> = events.iter().map(|event| (event.subscription, event.tag.position)).collect();
+        assert_eq!(order, [(1, 1), (0, 3), (0, 7), (1, 9), (0, 8)]);
+    }
 }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::contract::Contract;
+use crate::control::Front;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
 use crate::monitor::Monitor;
@@ -38,8 +39,9 @@ pub struct Running {
     workers: TaskTracker,
     others: TaskTracker,
     drain: Duration,
+    front: Option<Arc<Front>>,
     #[cfg(feature = "admin")]
-    admin: Option<crate::admin::Admin>,
+    admin: Option<crate::endpoints::Admin>,
 }
 
 /// What a stop left behind.
@@ -55,6 +57,7 @@ impl Running {
     pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
         let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
         let (workers, measure, store, traces) = (app.workers, app.measure, app.store.clone(), app.traces.clone());
+        let control = app.control.clone();
         #[cfg(feature = "admin")]
         let wanted = app.admin.clone();
         let (planned, contract) = plan(app, &*broker)?;
@@ -83,6 +86,10 @@ impl Running {
             });
         }
         keep_dead_letters(&*broker, &subscriptions).await?;
+        let front = match control {
+            Some(path) => Some(Front::at(&path, broker.clone()).await?),
+            None => None,
+        };
         let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure, traces);
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
@@ -103,6 +110,7 @@ impl Running {
             workers: TaskTracker::new(),
             others,
             drain,
+            front,
             #[cfg(feature = "admin")]
             admin,
         };
@@ -111,10 +119,9 @@ impl Running {
         if let Some(admin) = &running.admin {
             admin.show(running.monitor());
         }
-        if let Some(attached) = running.engine.broker.attached() {
-            let operator: Arc<dyn Operate> = running.operator.clone();
-            attached.attach(&operator);
-        }
+        let operator: Arc<dyn Operate> = running.operator.clone();
+        let doors = [running.engine.broker.attached(), running.front.as_ref().and_then(|front| front.attached())];
+        doors.into_iter().flatten().for_each(|attached| attached.attach(&operator));
         Ok(running)
     }
 
@@ -145,7 +152,7 @@ impl Running {
     /// Where [`App::admin`] answers, if it was said.
     #[cfg(feature = "admin")]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
-        self.admin.as_ref().map(crate::admin::Admin::address)
+        self.admin.as_ref().map(crate::endpoints::Admin::address)
     }
 
     /// A handle for whoever looks on.
@@ -286,6 +293,9 @@ impl Running {
             staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
         };
         engine.stop.everything.cancel();
+        if let Some(front) = &self.front {
+            front.end().await;
+        }
         if let Some(store) = &self.store {
             store.close().await?;
         }

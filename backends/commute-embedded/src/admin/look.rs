@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commute_core::admin::{Begin, GroupInfo, Page, ParkedEvent, StoredEvent, SubscriptionName, TopicInfo};
-use commute_core::{Code, Error, Result, Timestamp, Topic};
+use commute_core::{Code, Error, Lane, Mode, Result, Timestamp, Topic};
 
 use crate::journal::reader::Segments;
 use crate::records::{Aside, Event};
@@ -210,7 +210,7 @@ impl Look {
             attempts: aside.attempts,
             reason: aside.reason.as_deref().map(str::to_owned),
             since: aside.since,
-            lanes: aside.lanes.iter().map(|(lane, _)| lane.to_string()).collect(),
+            lanes: aside.lanes.iter().map(|(lane, mode)| named(*lane, *mode)).collect(),
         });
         Ok(parked.collect())
     }
@@ -224,5 +224,12 @@ pub(super) fn shown(topic: impl ToString, event: &Event) -> StoredEvent {
         published: event.published,
         not_before: event.not_before,
         event: (*event.envelope).clone(),
+    }
+}
+
+fn named(lane: Lane, mode: Mode) -> String {
+    match mode {
+        Mode::Exclusive => lane.to_string(),
+        Mode::Shared(class) => format!("{lane}~{class}"),
     }
 }

@@ -32,6 +32,12 @@ impl Gate {
         true
     }
 
+    /// As if it had been shut for a moment: nothing more is received until what goes back is back.
+    pub(crate) fn blink(&self) {
+        self.turns.fetch_add(2, Ordering::AcqRel);
+        self.turned.notify_one();
+    }
+
     /// Waits until it is not any more as it was. One task waits, the consumer.
     pub(crate) async fn turned(&self, turn: u64) {
         while self.turns() == turn {

@@ -11,9 +11,9 @@ use commute_core::{
 use commute_scheduler::{Standing, Withdrawn};
 
 use super::find;
-use crate::engine::{Dispatch, Engine, SetAside, Waiting};
 use crate::dead_letter::letter;
-use crate::parking::{close, connected, forget, take_back};
+use crate::engine::{Dispatch, Engine, SetAside, Waiting};
+use crate::parking::{close, connected, forget, put_in_order, take_back};
 use crate::stats::Counters;
 
 const REASON: &str = "skipped by an operator";
@@ -35,7 +35,13 @@ pub(crate) async fn skip(engine: &Engine, n: usize, id: &EventId) -> Result<()> 
     Ok(())
 }
 
-fn written(engine: &Engine, n: usize, envelope: &Arc<Envelope>, attempts: u32, reason: String) -> Result<Vec<Outgoing>> {
+fn written(
+    engine: &Engine,
+    n: usize,
+    envelope: &Arc<Envelope>,
+    attempts: u32,
+    reason: String,
+) -> Result<Vec<Outgoing>> {
     let sub = &engine.subscriptions[n];
     let handler = sub.handler_of(&envelope.event_type);
     let topic = handler.map_or(&sub.planned.dead_letters, |handler| &sub.handler(handler).dead_letters);
@@ -127,7 +133,7 @@ fn behind_nothing(parked: &[SetAside]) -> Vec<SetAside> {
     let failed = connected(parked, |event| event.reason.is_some());
     let mut free: Vec<_> =
         parked.iter().filter(|event| !failed.iter().any(|other| is(other, event))).cloned().collect();
-    free.sort_by_key(|event| event.arrival);
+    put_in_order(&mut free);
     free
 }
 
