@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completions, contract, dead, doctor, explain, hold, lanes, parked, publish, replay, skip, status, tail, topics,
-    trace,
+    completions, contract, dead, doctor, explain, hold, lanes, new, parked, publish, replay, skip, status, tail,
+    topics, trace,
 };
 use crate::exit::Exit;
 
@@ -51,6 +51,8 @@ pub(crate) enum Color {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a service that compiles and passes its test.
+    New(new::Args),
     /// Publish events: an argument, a file or standard input, as JSON or CloudEvents.
     Publish(publish::Args),
     /// Show the events of a topic.

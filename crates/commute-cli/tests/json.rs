@@ -94,6 +94,7 @@ fn what_fails_says_so_as_json_too() {
     let place = Place::new();
     publish(&place, "o-1", "a", "");
     follows("explain", &json(&place, &["explain"]).done());
+    follows("new", &json(&place, &["new", "hello"]).done());
     for args in [
         &["trace", "nothing"][..],
         &["dead", "discard", "--all"],

@@ -13,6 +13,7 @@ macro_rules! pages {
 
 pages! {
     readme = "README.md";
+    quick_start = "docs/guide/quick-start.md";
     publish = "docs/guide/publish.md";
     broker = "docs/guide/broker.md";
     consumer = "docs/guide/consumer.md";
