@@ -125,7 +125,7 @@ pub(super) const APP: &[Key<App>] = &[
     key(
         "control",
         Kind::Text(|app, path| app.control(path)),
-        "The Unix socket at which `commute --socket` finds the app: none; an embedded broker has one in its directory.",
+        "The Unix socket at which `commute --socket` finds the app: none; a broker that is a directory has one there.",
     ),
     key("handlers", Kind::Handlers, "By topic and type: what is said of a handler."),
 ];
