@@ -21,6 +21,7 @@ const QUIET: Duration = Duration::from_secs(3);
 pub(super) struct Taking {
     broker: SharedBroker,
     groups: Mutex<HashMap<SubscriptionName, Taken>>,
+    quiet: Duration,
 }
 
 /// An open group: positions are numbers that are given out here, in the order of arrival.
@@ -32,7 +33,7 @@ struct Taken {
 
 impl Taking {
     pub(super) fn new(broker: SharedBroker) -> Self {
-        Taking { broker, groups: Mutex::default() }
+        Taking { broker, groups: Mutex::default(), quiet: QUIET }
     }
 
     async fn open<'a>(
@@ -63,10 +64,10 @@ impl Taking {
 
 impl Taken {
     /// Takes until there is something behind a position, enough of it, or nothing more comes.
-    async fn fill(&mut self, from: u64, max: usize) -> Result<()> {
+    async fn fill(&mut self, from: u64, max: usize, quiet: Duration) -> Result<()> {
         while self.held.range(from..).take(max).count() < max && self.held.len() < AT_MOST {
             let receiving = self.subscription.receiver.receive(max);
-            let Ok(received) = tokio::time::timeout(QUIET, receiving).await else { return Ok(()) };
+            let Ok(received) = tokio::time::timeout(quiet, receiving).await else { return Ok(()) };
             let received = received?;
             if received.is_empty() {
                 return Ok(());
@@ -91,7 +92,7 @@ impl Admin for Taking {
             let mut groups = self.groups.lock().await;
             let taken = self.open(&mut groups, &name).await?;
             let from = after.map_or(0, |after| after + 1);
-            taken.fill(from, max).await?;
+            taken.fill(from, max, self.quiet).await?;
             let shown = taken.held.range(from..).take(max).map(|(position, delivery)| StoredEvent {
                 topic: name.topic.to_string(),
                 position: *position,
@@ -146,7 +147,9 @@ mod tests {
     async fn what_is_taken_is_ended_once_and_the_rest_goes_back() {
         let broker = crate::connect("memory:").await.unwrap();
         broker.publish((0..5).map(|_| outgoing("orders.dead")).collect()).await.unwrap();
-        let taking = Taking::new(broker.clone());
+        // What is in memory is handed out at once.
+        let brief = |broker| Taking { quiet: Duration::from_millis(200), ..Taking::new(broker) };
+        let taking = brief(broker.clone());
         let first = taking.unsettled(name(), None, 2).await.unwrap();
         assert_eq!(first.iter().map(|stored| stored.position).collect::<Vec<_>>(), [0, 1]);
         let rest = taking.unsettled(name(), Some(1), 10).await.unwrap();
@@ -158,7 +161,7 @@ mod tests {
         taking.give_back().await.unwrap();
         let orders = "any@orders".parse().unwrap();
         assert_eq!(taking.unsettled(orders, None, 10).await.unwrap().len(), 1, "what took its place, once");
-        let again = Taking::new(broker).unsettled(name(), None, 10).await.unwrap();
+        let again = brief(broker).unsettled(name(), None, 10).await.unwrap();
         assert_eq!(again.len(), 4);
         assert!(again.iter().all(|stored| stored.event.id != first[1].event.id));
     }
