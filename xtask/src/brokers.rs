@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use servers::{Kind, Options, Server, docker};
@@ -105,8 +106,19 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
                 continue;
             }
         };
-        let mut suite = run::cargo(&["test", "-p", package, "--features", "server-tests", "--no-fail-fast"]);
+        // The tests of TLS start servers with certificates of their own, which the compose file does not have.
+        let features = if servers::is_installed(kind) {
+            "server-tests,tls"
+        } else {
+            left_out.push(format!("{package} with TLS: {} is not installed", kind.name()));
+            "server-tests"
+        };
+        let mut suite = run::cargo(&["test", "-p", package, "--features", features, "--no-fail-fast"]);
         suite.env(variable, &server.url);
+        if has_openssl() {
+            // The system's is as good for a test, and building it takes minutes.
+            suite.env("OPENSSL_NO_VENDOR", "1");
+        }
         let tested = run::shown(suite);
         if server.is_ours {
             down(kind)?;
@@ -123,6 +135,13 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
         bail!("{}", failed.join("\n"));
     }
     Ok(left_out)
+}
+
+/// Whether OpenSSL is there with its headers.
+fn has_openssl() -> bool {
+    let mut asked = Command::new("pkg-config");
+    asked.args(["--exists", "openssl >= 1.1.1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
 }
 
 struct Up {
