@@ -141,7 +141,14 @@ fn suite(kind: Kind, shop: bool, failed: &mut Vec<String>, left_out: &mut Vec<St
         // The system's is as good for a test, and building it takes minutes.
         suite.env("OPENSSL_NO_VENDOR", "1");
     }
-    let tested = run::shown(suite);
+    let tested = run::shown(suite).and_then(|()| {
+        // The same features as everything is built with, so that little is built for it.
+        let features = "admin,kafka,rabbitmq,server-tests";
+        let mut harness =
+            run::cargo(&["test", "-p", "commute", "--features", features, "--test", "testing", "on_a_server"]);
+        harness.env("COMMUTE_TEST_SERVER", &server.url);
+        run::shown(harness)
+    });
     if server.is_ours {
         down(kind)?;
     }
