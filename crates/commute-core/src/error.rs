@@ -115,6 +115,8 @@ codes! {
     NotFound = "CM0034", retryable: false, remedy: "list what there is; a name may be misspelt, or what it named is no longer retained";
     /// A subscription cannot be changed while an instance has it open.
     GroupBusy = "CM0035", retryable: true, remedy: "stop the instances of the service, then do it again";
+    /// The other side speaks another protocol, or another version of it.
+    ProtocolMismatch = "CM0036", retryable: false, remedy: "check that the address is that of a commute node, and that both sides are of versions that know each other";
 }
 
 impl fmt::Display for Code {

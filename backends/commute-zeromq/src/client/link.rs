@@ -1,0 +1,434 @@
+//! The link: one connection at a time, what was asked on it, and what happens when it breaks.
+//!
+//! ```text
+//! ask ─► waiting ─► outstanding ═ connection ═► node        one task owns all of it
+//!          ▲             │
+//!          └── again, in a new connection or a new session
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commute_core::control::{Reply, Request};
+use commute_core::{Capabilities, Code, Error, Outgoing, Receipt, Result};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::outstanding::{Asked, To, ping};
+use super::subscription::Open;
+use crate::key;
+use crate::options::{Options, Place};
+use crate::wire::{Challenge, FRAMES, Hello, Kind, Message, Proof, Welcome};
+use crate::zmtp::{Item, Limits, Role, Wires, greet};
+
+/// Asked and not yet looked at. Fair: who waits for room gets it in turn.
+const ASKED: usize = 256;
+/// So many events of several publishes go together in one message.
+const TOGETHER: usize = 512;
+/// And so many bytes of payload.
+const TOGETHER_BYTES: usize = 1 << 20;
+/// Messages on their way to the node.
+const OUTGOING: usize = 8;
+/// A node may send as much as this at once.
+const MESSAGE_BYTES: usize = 64 << 20;
+
+/// The one connection of a client. Dropping it ends it as a crash would.
+pub(crate) struct Link {
+    asked: mpsc::Sender<Asked>,
+    leaving: mpsc::Sender<Arc<Open>>,
+    closing: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Link {
+    pub(crate) async fn connect(options: Options) -> Result<(Link, Capabilities)> {
+        let (wires, welcome) = greeted(&options, None).await?;
+        let capabilities = welcome.capabilities.clone();
+        let (asked, asking) = mpsc::channel(ASKED);
+        let (leaving, left) = mpsc::channel(ASKED);
+        let closing = CancellationToken::new();
+        let work = Work::new(options, asking, left, closing.clone());
+        let task = tokio::spawn(work.run(wires, welcome));
+        Ok((Link { asked, leaving, closing, task }, capabilities))
+    }
+
+    /// Hands a request over; the order of effects is that of first polls.
+    pub(crate) async fn ask(&self, asked: Asked) -> Result<()> {
+        self.asked.send(asked).await.map_err(|_| closed())
+    }
+
+    pub(crate) async fn publish(&self, batch: Vec<Outgoing>) -> Result<Vec<Receipt>> {
+        let (to, answer) = oneshot::channel();
+        self.ask(Asked::Publish { batches: vec![(batch, to)] }).await?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    pub(crate) async fn control(&self, request: Request) -> Result<Reply> {
+        let (to, answer) = oneshot::channel();
+        self.ask(Asked::Control { request, to }).await?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// A receiver was dropped. When there is no room to say so the node finds out when the session ends.
+    pub(crate) fn leave(&self, open: Arc<Open>) {
+        let _ = self.leaving.try_send(open);
+    }
+
+    /// Waits for what was asked, then says goodbye. Idempotent.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.closing.cancel();
+        self.asked.closed().await;
+        Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Closed, "the connection to the node is closed")
+}
+
+fn broken(cause: std::io::Error) -> Error {
+    Error::new(Code::BrokerUnavailable, "the connection to the node broke").caused_by(cause)
+}
+
+/// What the link's task owns.
+struct Work {
+    options: Options,
+    asking: mpsc::Receiver<Asked>,
+    left: mpsc::Receiver<Arc<Open>>,
+    closing: CancellationToken,
+    outstanding: BTreeMap<u64, Asked>,
+    /// Numbers that were asked and not sent in this connection, in order.
+    unsent: VecDeque<u64>,
+    next: u64,
+    open: Vec<Arc<Open>>,
+    session: String,
+    max_in_flight: usize,
+}
+
+/// Why a connection is over.
+enum Over {
+    Broken(Error),
+    Closed,
+}
+
+impl Work {
+    fn new(
+        options: Options,
+        asking: mpsc::Receiver<Asked>,
+        left: mpsc::Receiver<Arc<Open>>,
+        closing: CancellationToken,
+    ) -> Self {
+        Work {
+            options,
+            asking,
+            left,
+            closing,
+            outstanding: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            next: 1,
+            open: Vec::new(),
+            session: String::new(),
+            max_in_flight: 1,
+        }
+    }
+
+    async fn run(mut self, wires: Wires, welcome: Welcome) {
+        let mut now = Some((wires, welcome));
+        while let Some((wires, welcome)) = now.take() {
+            self.welcomed(&welcome);
+            match self.serve(wires, &welcome).await {
+                Over::Closed => break,
+                Over::Broken(error) => tracing::warn!(%error, node = %self.options.place, "the node is away"),
+            }
+            now = self.reconnect().await;
+        }
+        // Asking is refused from here on; whoever waits is told.
+        self.asking.close();
+        std::mem::take(&mut self.outstanding).into_values().for_each(|asked| asked.fail(closed));
+        while let Some(asked) = self.asking.recv().await {
+            asked.fail(closed);
+        }
+    }
+
+    /// A connection is there. In the same session everything unanswered is asked again under its number, which the node answers
+    /// once; in a new one, what is open is opened again first.
+    fn welcomed(&mut self, welcome: &Welcome) {
+        self.max_in_flight = welcome.max_in_flight.max(1);
+        if welcome.resumed {
+            self.unsent = self.outstanding.keys().copied().collect();
+            return;
+        }
+        self.session.clone_from(&welcome.session);
+        let before = std::mem::take(&mut self.outstanding);
+        let pending: Vec<Asked> = before.into_values().filter_map(Asked::in_a_new_session).collect();
+        self.unsent.clear();
+        for open in self.open.clone() {
+            open.lost();
+            self.enqueue(Asked::Subscribe { open, to: None });
+        }
+        for asked in pending {
+            self.enqueue(asked);
+        }
+    }
+
+    fn enqueue(&mut self, asked: Asked) {
+        let number = self.next;
+        self.next += 1;
+        self.outstanding.insert(number, asked);
+        self.unsent.push_back(number);
+    }
+
+    fn begin(&mut self, asked: Asked) {
+        if let Asked::Subscribe { open, .. } = &asked {
+            self.open.push(open.clone());
+        }
+        match (asked, self.unsent.back().and_then(|last| self.outstanding.get_mut(last))) {
+            (Asked::Publish { batches: more }, Some(Asked::Publish { batches })) if small(batches, &more) => {
+                batches.extend(more);
+            }
+            (asked, _) => self.enqueue(asked),
+        }
+    }
+
+    async fn serve(&mut self, Wires { mut read, mut write }: Wires, welcome: &Welcome) -> Over {
+        let (outgoing, mut rest) = mpsc::channel::<Message>(OUTGOING);
+        let writing = async move {
+            while let Some(message) = rest.recv().await {
+                write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
+                while let Ok(message) = rest.try_recv() {
+                    write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
+                }
+                write.flush().await.map_err(broken)?;
+            }
+            Ok(())
+        };
+        tokio::pin!(writing);
+        let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(1));
+        let silence = Duration::from_millis(welcome.lease_ms.max(1));
+        let mut heard = Instant::now();
+        let mut beat = tokio::time::interval(heartbeat);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let closing = self.closing.is_cancelled();
+            if closing && self.outstanding.is_empty() && self.asking.is_empty() {
+                let _ = outgoing.send(Message::bare(Kind::Bye, 0)).await;
+                drop(outgoing);
+                let _ = timeout(heartbeat, writing).await;
+                return Over::Closed;
+            }
+            let room = self.outstanding.len() < self.max_in_flight;
+            tokio::select! {
+                biased;
+                written = &mut writing => match written {
+                    Err(error) => return Over::Broken(error),
+                    Ok(()) => return Over::Closed,
+                },
+                item = read.next() => {
+                    heard = Instant::now();
+                    match item {
+                        Some(Ok(Item::Message(parts))) => match Message::from_frames(parts) {
+                            Ok(reply) if reply.number == 0 && reply.kind == Kind::Refused => return Over::Broken(reply.error()),
+                            Ok(reply) => self.answered(&reply),
+                            Err(error) => return Over::Broken(error),
+                        },
+                        Some(Ok(Item::Command(..))) => {}
+                        Some(Err(cause)) => return Over::Broken(broken(cause)),
+                        None => return Over::Broken(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
+                    }
+                }
+                Some(open) = self.left.recv() => {
+                    self.open.retain(|known| !Arc::ptr_eq(known, &open));
+                    self.enqueue(Asked::Unsubscribe { open });
+                }
+                permit = outgoing.reserve(), if self.sendable().is_some() => {
+                    if let Ok(permit) = permit && let Some(message) = self.to_send() {
+                        permit.send(message);
+                    }
+                }
+                // Closed only by us, so there is always something or waiting.
+                Some(asked) = self.asking.recv(), if room => {
+                    self.begin(asked);
+                    // What waits already goes together.
+                    while self.outstanding.len() < self.max_in_flight && let Ok(asked) = self.asking.try_recv() {
+                        self.begin(asked);
+                    }
+                }
+                () = self.closing.cancelled(), if !closing => {}
+                _ = beat.tick() => {
+                    if heard.elapsed() > silence {
+                        return Over::Broken(Error::new(Code::TimedOut, "nothing was heard of the node for a lease"));
+                    }
+                    let _ = outgoing.try_send(ping());
+                }
+            }
+        }
+    }
+
+    /// The next request that can be sent now: one about a subscription waits until the node has named it.
+    fn sendable(&self) -> Option<usize> {
+        self.unsent.iter().position(|number| self.outstanding.get(number).is_none_or(|asked| !asked.waits()))
+    }
+
+    fn to_send(&mut self) -> Option<Message> {
+        let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+        let below = self.outstanding.first_key_value().map_or(number, |(first, _)| *first);
+        let made = self.outstanding.get(&number)?.message(number);
+        match made {
+            Ok(message) => Some(Message { below, ..message }),
+            Err(error) => {
+                if let Some(asked) = self.outstanding.remove(&number) {
+                    asked.fail(|| Error::new(error.code(), error.detail()));
+                }
+                None
+            }
+        }
+    }
+
+    fn answered(&mut self, reply: &Message) {
+        if let Some(asked) = self.outstanding.remove(&reply.number) {
+            if let (Asked::Subscribe { open, .. }, Kind::Refused) = (&asked, reply.kind) {
+                self.open.retain(|known| !Arc::ptr_eq(known, open));
+            }
+            asked.answer(reply);
+        }
+    }
+
+    /// Connects again, with back-off and jitter. `None` when it is closed meanwhile, or will never succeed.
+    async fn reconnect(&mut self) -> Option<(Wires, Welcome)> {
+        let away = Instant::now();
+        let mut delay = Duration::from_millis(20);
+        loop {
+            let session = Some(self.session.clone());
+            let connecting = greeted(&self.options, session);
+            let result = tokio::select! {
+                result = connecting => result,
+                () = self.closing.cancelled(), if self.outstanding.is_empty() => return None,
+            };
+            match result {
+                Ok(connected) => return Some(connected),
+                Err(error) if matches!(error.code(), Code::AccessRefused) => {
+                    tracing::error!(%error, "the node refuses this client");
+                    std::mem::take(&mut self.outstanding)
+                        .into_values()
+                        .for_each(|asked| asked.fail(|| Error::new(error.code(), error.detail())));
+                    return None;
+                }
+                Err(_) => {}
+            }
+            if away.elapsed() > self.options.patience {
+                self.give_up();
+                if self.closing.is_cancelled() {
+                    return None;
+                }
+            }
+            let wait = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.closing.cancelled(), if self.outstanding.is_empty() => return None,
+            }
+            delay = (delay * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Tells those who would rather know than wait.
+    fn give_up(&mut self) {
+        while let Ok(asked) = self.asking.try_recv() {
+            self.begin(asked);
+        }
+        let away = || Error::new(Code::BrokerUnavailable, format!("the node at {} is away", self.options.place));
+        for (_, asked) in self.outstanding.extract_if(.., |_, asked| asked.is_impatient()) {
+            asked.fail(away);
+        }
+        let left = &self.outstanding;
+        self.unsent.retain(|number| left.contains_key(number));
+    }
+}
+
+fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &[(Vec<Outgoing>, To<Vec<Receipt>>)]) -> bool {
+    let all = || batches.iter().chain(more).flat_map(|(batch, _)| batch);
+    all().count() <= TOGETHER && all().map(|event| event.envelope.data.len()).sum::<usize>() <= TOGETHER_BYTES
+}
+
+/// Connects, greets and says hello.
+async fn greeted(options: &Options, session: Option<String>) -> Result<(Wires, Welcome)> {
+    let greeting = async {
+        let away = |cause: std::io::Error| {
+            let detail = format!("no node answers at {}", options.place);
+            Error::new(Code::BrokerUnavailable, detail).caused_by(cause)
+        };
+        let (read, write): crate::node::Ends = match &options.place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(away)?;
+                stream.set_nodelay(true).map_err(away)?;
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+            Place::Ipc(path) => {
+                let (read, write) = UnixStream::connect(path).await.map_err(away)?.into_split();
+                (Box::new(read), Box::new(write))
+            }
+        };
+        let limits = Limits { message_bytes: MESSAGE_BYTES, frames: FRAMES };
+        let foreign = |cause: std::io::Error| {
+            let detail = format!("{} is no commute node", options.place);
+            Error::new(Code::ProtocolMismatch, detail).caused_by(cause)
+        };
+        let mut wires = greet(read, write, Role::Client, limits).await.map_err(foreign)?;
+        let welcome = hello(options, session, &mut wires).await?;
+        Ok((wires, welcome))
+    };
+    timeout(options.connect_timeout, greeting).await.unwrap_or_else(|_| {
+        Err(Error::new(Code::BrokerUnavailable, format!("the node at {} did not greet in time", options.place)))
+    })
+}
+
+async fn hello(options: &Options, session: Option<String>, wires: &mut Wires) -> Result<Welcome> {
+    let nonce = options.key.is_some().then(key::nonce);
+    let client = format!("commute-zeromq {}", std::process::id());
+    let hello = Hello { client, session: session.filter(|name| !name.is_empty()), nonce: nonce.clone() };
+    say(wires, Message::new(Kind::Hello, 0, &hello)?).await?;
+    let mut reply = hear(wires).await?;
+    if reply.kind == Kind::Challenge {
+        let challenge: Challenge = reply.header()?;
+        let (Some(key), Some(nonce)) = (&options.key, nonce) else {
+            return Err(Error::new(Code::AccessRefused, "the node wants a key; say key_file=FILE"));
+        };
+        if !key.accepts("node", &nonce, &challenge.proof) {
+            return Err(Error::new(Code::AccessRefused, "the node has another key"));
+        }
+        say(wires, Message::new(Kind::Proof, 0, &Proof { proof: key.proof("client", &challenge.nonce) })?).await?;
+        reply = hear(wires).await?;
+    } else if options.key.is_some() && reply.kind == Kind::Welcome {
+        return Err(Error::new(Code::AccessRefused, "the node did not prove that it has the key"));
+    }
+    match reply.kind {
+        Kind::Welcome => reply.header(),
+        Kind::Refused => Err(reply.error()),
+        other => Err(Error::new(Code::ProtocolMismatch, format!("{other:?} where a WELCOME was due"))),
+    }
+}
+
+async fn say(wires: &mut Wires, message: Message) -> Result<()> {
+    wires.write.send(Item::Message(message.into_frames())).await.map_err(broken)
+}
+
+async fn hear(wires: &mut Wires) -> Result<Message> {
+    loop {
+        match wires.read.next().await {
+            Some(Ok(Item::Message(parts))) => return Message::from_frames(parts),
+            Some(Ok(Item::Command(..))) => {}
+            Some(Err(cause)) => return Err(broken(cause)),
+            None => return Err(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
+        }
+    }
+}
