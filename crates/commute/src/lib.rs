@@ -4,6 +4,7 @@
 
 // The rooms of an event's journey, in its order.
 mod app;
+mod config;
 mod consumer;
 mod contract;
 mod depth;
@@ -36,6 +37,7 @@ pub use commute_core::{
 };
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};
+pub use config::{Checked, CheckedBroker, Config, ConfigKey, Setting};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
 pub use drivers::connect;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};

@@ -127,6 +127,7 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
             None => capabilities.inbox_retention,
         },
         warnings: if capabilities.shared { contract::warnings(&subscriptions) } else { Vec::new() },
+        settings: app.config.settings().collect(),
         subscriptions,
     };
     Ok((planned, contract))

@@ -42,6 +42,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
 
+    /// Settings of all five services, and of their broker, from a TOML file and from COMMUTE_ variables. They go before the
+    /// arguments.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Begin the names of all topics with this, so that several shops can share a server.
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use commute::Config;
 use shop::events::ORDERS;
 use shop::feed::{Fed, Feed};
 use shop::orders_csv::Orders;
@@ -52,13 +53,21 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // Before anything is created, so that a wrong name leaves nothing behind.
     let input = args.input.as_deref().map(orders_csv::read).transpose()?;
+    let config = match &args.config {
+        Some(file) => Config::from_file(file)?.environment()?,
+        None => Config::default(),
+    };
     let (data, _temporary) = data_directory(args.data.as_deref())?;
     let url = args.broker.clone().unwrap_or_else(|| format!("embedded:{}", data.join("broker").display()));
     let setting = Setting {
-        broker: commute::connect(&url).await?,
+        broker: match config.has_broker() {
+            true => config.connect().await?,
+            false => commute::connect(&url).await?,
+        },
         namespace: args.namespace.clone(),
         data,
         workers: usize::from(args.workers),
+        config,
         trouble: Trouble { fail_rate: args.fail_rate, seed: args.seed, work: args.work },
     };
     let shop = Shop::open(&setting, |name| args.runs_named(name)).await?;

@@ -157,6 +157,11 @@ pub(crate) fn lanes_by<E: Incoming>(footprint: impl Fn(&E) -> Option<Footprint> 
     Arc::new(move |event: &Decoded| event.downcast_ref::<E>().and_then(&footprint))
 }
 
+/// The same footprint for every event, whatever its type.
+pub(crate) fn always(footprint: Option<Footprint>) -> LanesOf {
+    Arc::new(move |_: &Decoded| footprint.clone())
+}
+
 /// The event's key is its only lane, shared with every handler of the app that names the same resource by `("key", …)`.
 pub(crate) fn lanes_by_key<E: Incoming>() -> LanesOf {
     lanes_by(|event: &E| event.key().map(|key| writes(("key", key.as_str())).into()))

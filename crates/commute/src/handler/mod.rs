@@ -13,7 +13,7 @@ use commute_core::{
 };
 use tower::{Layer, Service};
 
-pub(crate) use erased::{Decoded, Erased, HandlerFuture, guarded, layered};
+pub(crate) use erased::{Decoded, Erased, HandlerFuture, always, guarded, layered};
 pub use erased::{HandlerService, Invocation};
 
 use crate::retry::{Backoff, Exhausted, OnFailure};

@@ -9,7 +9,7 @@ pub mod users;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use commute::{App, Backoff, SharedBroker};
+use commute::{App, Backoff, Config, SharedBroker};
 use commute_sqlite::Sqlite;
 
 use crate::trouble::{Trouble, trouble};
@@ -25,6 +25,8 @@ pub struct Setting {
     pub data: PathBuf,
     /// Workers of each service.
     pub workers: usize,
+    /// What an operator says of each of them.
+    pub config: Config,
     /// What is made difficult for them.
     pub trouble: Trouble,
 }
@@ -43,6 +45,7 @@ impl Setting {
             .store(db.clone())
             .workers(self.workers)
             .measure_parallelism()
+            .configure(self.config.clone())
             .layer(trouble(service, self.trouble));
         Ok((app, db))
     }
