@@ -1,8 +1,9 @@
-//! Benchmarks: `cargo xtask bench journey|dispatch|store [--json FILE]`. Figures are ratios to a limit that is measured in
+//! Benchmarks: `cargo xtask bench journey|dispatch|store|look [--json FILE]`. Figures are ratios to a limit measured in
 //! the same run; absolute numbers are the machine's.
 
 mod app;
 mod journey;
+mod look;
 mod raw;
 mod row;
 mod store;
@@ -26,6 +27,9 @@ struct Args {
     /// How often every row is measured; the median is shown.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
+    /// Where to look.
+    #[arg(long, hide = true)]
+    url: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -36,6 +40,11 @@ enum Bench {
     Dispatch,
     /// Transactional handlers in SQLite: shared commits against one transaction each.
     Store,
+    /// Looking at a log without an owner: time and memory. Meant for `--events 5000000`.
+    Look,
+    /// One look, in a process of its own.
+    #[value(hide = true)]
+    LookAt,
 }
 
 fn main() -> Result<()> {
@@ -46,6 +55,8 @@ fn main() -> Result<()> {
             Bench::Journey => journey::measure(journey::Medium::Disk, args.events, args.repeat).await,
             Bench::Dispatch => journey::measure(journey::Medium::Memory, args.events, args.repeat).await,
             Bench::Store => store::measure(args.events.min(20_000), args.repeat).await,
+            Bench::Look => look::measure(args.events, args.repeat).await,
+            Bench::LookAt => look::at(args.url.as_deref().unwrap_or_default()).await.map(|()| Vec::new()),
         }
     })?;
     row::show(&rows);

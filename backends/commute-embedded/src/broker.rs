@@ -1,38 +1,43 @@
 //! The embedded broker: opens, publishes, subscribes, closes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use commute_core::{
-    BoxFuture, Broker, Capabilities, Code, Durability, Error, GroupOrder, Ordering, Outgoing, Receipt, Result,
-    Subscription, SubscriptionSpec,
+    Admin, Attached, BoxFuture, Broker, Capabilities, Code, Durability, Error, GroupOrder, Ordering, Outgoing, Receipt,
+    Result, Subscription, SubscriptionSpec,
 };
 use tokio::sync::oneshot;
 
+use crate::admin::Look;
 use crate::error::failed;
 use crate::journal::log::Log;
-use crate::journal::reader::Segments;
 use crate::journal::recovery::recover;
 use crate::journal::segment::Segment;
 use crate::keeper::{Keeper, first_capacity};
 use crate::options::Options;
 use crate::receiver::Inlet;
 use crate::settler::Outlet;
-use crate::state::snapshot;
+use crate::state::snapshot::{self, Part};
 use crate::storage::{Directory, Memory, Storage};
 use crate::writer::command::{Command, Opened, Reply};
 use crate::writer::{self, GROUP_BYTES, Shared};
+
+/// The name of the socket on which an owner answers operators of other processes.
+pub(crate) const SOCKET: &str = "commute.sock";
 
 /// So that the length of a group always fits into its 32 bits.
 const MAX_SETTLE_BYTES: usize = 1 << 30;
 
 /// A broker in this process: a directory, or memory.
 pub struct Embedded {
-    shared: Arc<Shared>,
-    segments: Segments,
+    pub(crate) look: Look,
     label: String,
     capabilities: Capabilities,
+    attached: Attached,
+    /// Where operators come in; there is no such place in memory.
+    socket: Option<PathBuf>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -44,7 +49,9 @@ impl Embedded {
     /// nothing that was stored is changed then.
     pub fn open(directory: &Path, options: Options) -> Result<Arc<Self>> {
         options.check()?;
-        Self::on(Arc::new(Directory::open(directory)?), Durability::Synced, options)
+        let mut opened = Self::on(Arc::new(Directory::open(directory)?), Durability::Synced, options)?;
+        opened.socket = Some(directory.join(SOCKET));
+        Ok(Arc::new(opened))
     }
 
     /// A broker on storage in memory: everything is as on a directory, but ends with the storage. One at a time.
@@ -53,10 +60,10 @@ impl Embedded {
     /// `InvalidOption`; `Damaged`, when the storage is.
     pub fn in_memory(storage: &Memory, options: Options) -> Result<Arc<Self>> {
         options.check()?;
-        Self::on(Arc::new(storage.clone()), Durability::Memory, options)
+        Self::on(Arc::new(storage.clone()), Durability::Memory, options).map(Arc::new)
     }
 
-    fn on(storage: Arc<dyn Storage>, durability: Durability, options: Options) -> Result<Arc<Self>> {
+    fn on(storage: Arc<dyn Storage>, durability: Durability, options: Options) -> Result<Self> {
         let label = storage.label();
         let capabilities = Capabilities {
             durability,
@@ -70,14 +77,15 @@ impl Embedded {
             delayed_publish: true,
             retained: true,
             positions: true,
-            replay: false,
+            replay: true,
             dedup_window: Some(options.dedup_window.time),
             inbox_retention: Some(options.inbox_window.time),
             max_event_bytes: options.max_event_bytes,
         };
-        let (mut state, covered) = snapshot::load(&*storage, &options)?.unzip();
+        let (mut state, covered) = snapshot::load(&*storage, &options, Part::Whole)?.unzip();
         let state_now = state.get_or_insert_default();
         let mut recovered = recover(&*storage, covered, |record, place| state_now.apply(record, place, &options))?;
+        storage.mark().map_err(|cause| failed("cannot write the format of the directory", cause))?;
         if recovered.segments.is_empty() {
             let fill = options.prepare.then(|| first_capacity(&options));
             let created = Segment::create(&*storage, 1, options.nonce(1), fill);
@@ -94,7 +102,14 @@ impl Embedded {
             .name("commute-log".to_owned())
             .spawn(move || writer::run(&for_thread, log, keeper))
             .map_err(|cause| failed("cannot start a thread", cause))?;
-        Ok(Arc::new(Embedded { shared, segments, label, capabilities, thread: Mutex::new(Some(thread)) }))
+        Ok(Embedded {
+            look: Look { shared, segments, owner: true },
+            label,
+            capabilities,
+            attached: Attached::default(),
+            socket: None,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 }
 
@@ -146,7 +161,7 @@ impl Broker for Embedded {
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
         Box::pin(async move {
-            refuse_large(batch.iter(), &self.shared.options)?;
+            refuse_large(batch.iter(), &self.look.shared.options)?;
             let mut receipts = Vec::with_capacity(batch.len());
             let mut parts = Vec::new();
             let mut rest = batch.into_iter().peekable();
@@ -159,11 +174,11 @@ impl Broker for Embedded {
                     part.push(event.into());
                 }
                 let (reply, answer) = oneshot::channel();
-                let line = self.shared.queue.publish(bytes, Command::Publish { batch: part, reply })?;
+                let line = self.look.shared.queue.publish(bytes, Command::Publish { batch: part, reply })?;
                 parts.push((line, answer));
             }
             for (_line, answer) in parts {
-                receipts.extend(answered(&self.shared, answer).await?);
+                receipts.extend(answered(&self.look.shared, answer).await?);
             }
             Ok(receipts)
         })
@@ -173,16 +188,16 @@ impl Broker for Embedded {
         Box::pin(async move {
             let (topic, group) = (spec.topic.as_str().into(), spec.group.clone());
             let command = |reply| Command::Subscribe { topic, group, reply };
-            let Opened { subscription, incarnation } = ask(&self.shared, command).await?;
+            let Opened { subscription, incarnation } = ask(&self.look.shared, command).await?;
             // Joins here and not in the writer: nobody can be dropped from here on, so nobody joins who does not receive.
-            let mut state = self.shared.state();
+            let mut state = self.look.shared.state();
             let known = &mut state.subscriptions[subscription as usize];
             known.delivering.join(incarnation, spec.credit);
             // Others may have been given what is this one's now.
             known.changed.notify_waiters();
             let outlet = Arc::new(Outlet {
-                shared: self.shared.clone(),
-                segments: self.segments.clone(),
+                shared: self.look.shared.clone(),
+                segments: self.look.segments.clone(),
                 topic: known.topic,
                 subscription,
                 incarnation,
@@ -196,16 +211,28 @@ impl Broker for Embedded {
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
-            self.shared.queue.close(reply);
-            answered(&self.shared, answer).await
+            self.look.shared.queue.close(reply);
+            answered(&self.look.shared, answer).await
         })
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        Some(self)
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        Some(&self.attached)
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 }
 
 impl Drop for Embedded {
     /// Without a close this ends like a crash, except that the directory is free when it returns.
     fn drop(&mut self) {
-        self.shared.queue.stop();
+        self.look.shared.queue.stop();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }

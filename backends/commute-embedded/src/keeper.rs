@@ -23,6 +23,7 @@ const JOBS: usize = 8;
 
 enum Job {
     Prepare { serial: u32, bytes: u64 },
+    Outline { outline: Vec<u8> },
     Save { snapshot: Vec<u8>, saved: Option<SyncSender<io::Result<()>>> },
     Remove { segments: Vec<u32> },
 }
@@ -88,6 +89,11 @@ impl Keeper {
         self.ask(Job::Save { snapshot, saved: None });
     }
 
+    /// Writes an outline at leisure. If that fails, whoever looks has more to read.
+    pub(crate) fn outline(&self, outline: Vec<u8>) {
+        self.ask(Job::Outline { outline });
+    }
+
     /// Writes a snapshot and waits for it.
     ///
     /// # Errors
@@ -139,8 +145,13 @@ impl Room {
                 let _ = ready.send(Segment::create(&*self.storage, serial, nonce, fill));
             }
             Job::Remove { segments } => self.dispensable.extend(segments),
+            Job::Outline { outline } => {
+                if let Err(error) = snapshot::save(&*self.storage, snapshot::OUTLINE, &outline) {
+                    tracing::warn!(%error, "an outline could not be written");
+                }
+            }
             Job::Save { snapshot, saved } => {
-                let result = snapshot::save(&*self.storage, &snapshot);
+                let result = snapshot::save(&*self.storage, snapshot::NAME, &snapshot);
                 match &result {
                     Ok(()) => self.clean_up(),
                     Err(error) => tracing::warn!(%error, "a snapshot could not be written; the log is kept"),

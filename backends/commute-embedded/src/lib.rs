@@ -10,6 +10,7 @@
 //! | order | the topic's; several receivers of a group keep the order per event key |
 //! | settling and publishing | one atomic step |
 //! | retries, parking, inbox, delayed events | survive a restart |
+//! | replay | a group reads again from any place that is retained |
 //!
 //! ```text
 //! publish, settle ─► queue ─► writer ─► journal ─► storage        one thread owns the log
@@ -19,11 +20,14 @@
 //!                               │
 //!                               ▼
 //!                             keeper                              snapshots, next segment, removal
+//!
+//! admin ─► state, journal: looking        admin ─► queue: orders, one group each
 //! ```
 //!
-//! A directory has one owner. A damaged or foreign directory is refused and left alone; a tail that was being written
-//! when the machine stopped is cut, because nothing in it was confirmed.
+//! A directory has one owner; looking needs none. A damaged or foreign directory is refused and left alone; a tail that was
+//! being written when the machine stopped is cut, because nothing in it was confirmed.
 
+mod admin;
 mod broker;
 mod error;
 mod journal;
@@ -35,6 +39,7 @@ mod retention;
 mod settler;
 mod state;
 pub mod storage;
+mod stored;
 mod writer;
 
 use commute_core::{Address, BoxFuture, Code, Driver, Error, Result, SharedBroker};
@@ -44,7 +49,8 @@ pub use options::Options;
 pub use state::ids::Window;
 
 /// `embedded:DIRECTORY` and `memory:`.
-pub const DRIVER: Driver = Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: None };
+pub const DRIVER: Driver =
+    Driver { name: "embedded", schemes: &["embedded", "memory"], connect, files: Some(admin::files::FILES) };
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

@@ -152,6 +152,11 @@ impl Inlet {
         }
         while let Some(Claimed { position, assigned, event }) = claimed.next() {
             let Some(event) = event else { continue };
+            // Ended from outside while it was read.
+            if known.done.is_done(position) {
+                looked.again = true;
+                continue;
+            }
             let (id, key) = (event.id, event.key());
             let held = Held { incarnation: *incarnation, id, key, counted: true };
             if known.inbox.get(&id, now, shared.options.inbox_window).is_some() {

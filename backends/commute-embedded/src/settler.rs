@@ -7,8 +7,9 @@ use commute_core::{BoxFuture, Code, Delivery, DeliveryTag, Envelope, Error, Park
 use hashbrown::HashSet;
 
 use crate::broker::{ask, refuse_large};
-use crate::journal::reader::{Segments, Wanted, read};
+use crate::journal::reader::{Segments, Wanted};
 use crate::records::Event;
+use crate::stored;
 use crate::writer::Shared;
 use crate::writer::command::{Command, Unparked};
 
@@ -28,33 +29,11 @@ impl Outlet {
 
     /// Reads events from the files; positions ascend.
     pub(crate) async fn load(&self, wanted: Vec<Wanted>) -> Result<Vec<Arc<Event>>> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (segments, topic) = (self.segments.clone(), self.topic);
-        let loaded = tokio::task::spawn_blocking(move || read(&segments, topic, &wanted)).await;
-        loaded.unwrap_or_else(|cause| Err(Error::new(Code::Io, "reading was given up").caused_by(cause)))
+        stored::load(&self.segments, self.topic, wanted).await
     }
 
-    /// Events by their positions, in that order, from memory or the files.
     async fn events(&self, positions: Vec<u64>) -> Result<Vec<Arc<Event>>> {
-        let (mut found, mut wanted) = (vec![None; positions.len()], Vec::new());
-        {
-            let state = self.shared.state();
-            let topic = &state.topics[self.topic as usize];
-            for (n, position) in positions.iter().copied().enumerate() {
-                found[n] = topic.in_tail(position).cloned();
-                if found[n].is_none() {
-                    wanted.push((n, topic.wanted(position).ok_or_else(|| gone(position))?));
-                }
-            }
-        }
-        wanted.sort_unstable_by_key(|(_, wanted)| wanted.position);
-        let (places, wanted) = wanted.into_iter().unzip::<_, _, Vec<usize>, Vec<Wanted>>();
-        for (n, event) in places.into_iter().zip(self.load(wanted).await?) {
-            found[n] = Some(event);
-        }
-        Ok(found.into_iter().flatten().collect())
+        stored::events(&self.shared, &self.segments, self.topic, positions).await
     }
 
     async fn take_back(&self, tags: Vec<DeliveryTag>) -> Result<Vec<Delivery>> {
@@ -86,10 +65,6 @@ impl Outlet {
     }
 }
 
-fn gone(position: u64) -> Error {
-    Error::new(Code::Damaged, format!("event {position} is not stored any more"))
-}
-
 impl Settler for Outlet {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
@@ -107,7 +82,7 @@ impl Settler for Outlet {
         let positions = tags.iter().map(|tag| tag.position).collect();
         Box::pin(async move {
             let events = self.events(positions).await?;
-            Ok(events.into_iter().map(|event| event.envelope.clone()).collect())
+            Ok(events.into_iter().map(|event| (*event.envelope).clone()).collect())
         })
     }
 

@@ -104,7 +104,7 @@ async fn a_log_of_a_later_format_is_refused() {
         let disk = finished(small(), close).await;
         let name = if close { "snapshot".to_owned() } else { segments(&disk)[0].clone() };
         let mut bytes = disk.bytes(&name).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         disk.put(&name, bytes);
         assert_eq!(seen(&disk).await.unwrap_err().code(), Code::UnknownFormat);
     }

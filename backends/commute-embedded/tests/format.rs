@@ -1,15 +1,22 @@
 //! The format: today's program writes these bytes, and reads what every earlier one wrote.
 //!
-//! `formats/1.txt` holds the files of a small log in hexadecimal. It never changes; a new format adds a file.
+//! `formats/1.txt` holds the files of a small log in hexadecimal, in format 1. Such a file never changes; a new format adds
+//! one.
 
 mod support;
 
-use commute_core::{Broker, Lane, Mode, Settlement, Timestamp};
+use commute_core::admin::Begin;
+use commute_core::{Broker, Lane, Mode, Settlement, Subscription, SubscriptionSpec, Timestamp};
 use commute_embedded::storage::Memory;
 use commute_embedded::{Embedded, Options};
-use support::{drain, event, open, small};
+use support::{drain, event, open, small, topic};
 
 const FORMAT_1: &str = include_str!("formats/1.txt");
+const FORMAT_2: &str = include_str!("formats/2.txt");
+
+async fn open_as(broker: &Embedded, topic_name: &str, group: &str) -> Subscription {
+    broker.subscribe(SubscriptionSpec::new(topic(topic_name), group)).await.unwrap()
+}
 
 /// One of everything that the log remembers.
 async fn written() -> Memory {
@@ -42,9 +49,15 @@ async fn written() -> Memory {
     let parked = orders.settler.parked().await.unwrap();
     orders.settler.unpark(vec![parked[0].tag]).await.unwrap();
     orders.settler.settle(vec![park(2, Mode::READ, None)]).await.unwrap();
+    let mut again = open_as(&broker, "results", "again").await;
+    let taken = again.receiver.receive(1).await.unwrap();
+    let ack = Settlement::Ack { tag: taken[0].tag, publish: Vec::new(), mark: true };
+    again.settler.settle(vec![ack]).await.unwrap();
     broker.close().await.unwrap();
     // Behind the snapshot.
     let broker = Embedded::in_memory(&disk, options()).unwrap();
+    let name = "again@results".parse().unwrap();
+    assert_eq!(broker.admin().unwrap().replay(name, Begin::Start).await.unwrap(), 0);
     broker.publish(vec![event("behind", "results")]).await.unwrap();
     drop(broker);
     disk.after_kill()
@@ -109,12 +122,30 @@ fn from_text(text: &str) -> Memory {
 }
 
 #[tokio::test]
-async fn the_bytes_of_format_1_do_not_change() {
+async fn the_bytes_of_format_2_do_not_change() {
     let written = to_text(&written().await);
-    assert!(written == FORMAT_1, "these bytes are written now:\n{written}");
+    assert!(written == FORMAT_2, "these bytes are written now:\n{written}");
 }
 
 #[tokio::test]
-async fn a_log_of_format_1_is_read() {
-    check(&from_text(FORMAT_1)).await;
+async fn a_log_of_format_2_is_read() {
+    let disk = from_text(FORMAT_2);
+    check(&disk).await;
+    let broker = Embedded::in_memory(&disk, small()).unwrap();
+    let mut again = open_as(&broker, "results", "again").await;
+    let ids: Vec<_> = drain(&mut again).await.unwrap().iter().map(|taken| taken.envelope.id.to_string()).collect();
+    assert_eq!(ids, ["result", "behind"], "what was handled before the replay is handled again");
+}
+
+#[tokio::test]
+async fn a_log_of_format_1_is_read_and_goes_on() {
+    let disk = from_text(FORMAT_1);
+    check(&disk).await;
+    let broker = Embedded::in_memory(&disk, small()).unwrap();
+    broker.close().await.unwrap();
+    let broker = Embedded::in_memory(&disk, small()).unwrap();
+    let topics = broker.admin().unwrap().topics(None, 10).await.unwrap();
+    let found: Vec<_> =
+        topics.iter().map(|topic| (topic.topic.as_str(), topic.next, topic.youngest.is_some())).collect();
+    assert_eq!(found, [("orders", 5, true), ("results", 2, true)]);
 }

@@ -35,7 +35,7 @@ fn a_foreign_directory_is_refused_and_untouched() {
 #[test]
 fn a_marker_of_somebody_else_or_of_a_later_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("commute.format"), "commute embedded log, format 2\n").unwrap();
+    std::fs::write(directory.path().join("commute.format"), "commute embedded log, format 3\n").unwrap();
     assert_eq!(refused(directory.path()), Code::UnknownFormat);
     std::fs::write(directory.path().join("commute.format"), "something else").unwrap();
     assert_eq!(refused(directory.path()), Code::ForeignDirectory);

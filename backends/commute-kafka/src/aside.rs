@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use commute_core::{Lane, Mode, Timestamp};
+use commute_core::{Lane, Mode, Texts, Timestamp};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header};
 use serde::{Deserialize, Serialize};
@@ -195,7 +195,7 @@ impl Loaded {
 /// Reads a parked event; nothing when the record says that it is over.
 pub(crate) fn parked(message: &BorrowedMessage<'_>) -> Option<Aside> {
     let why: Why = serde_json::from_str(&wire::header(message, PARKED)?).ok()?;
-    let mut record = wire::read(message, None);
+    let mut record = wire::read(message, None, &mut Texts::default());
     record.published = Timestamp(why.published);
     record.malformed = why.malformed.map(Into::into);
     let mode = |class: Option<u32>| class.map_or(Mode::Exclusive, Mode::Shared);
@@ -206,7 +206,7 @@ pub(crate) fn parked(message: &BorrowedMessage<'_>) -> Option<Aside> {
         reason: why.reason,
         since: Timestamp(why.since),
         offset: message.offset().unsigned_abs(),
-        record: Some(Arc::new(record)),
+        record: Some(record),
         back: false,
     })
 }

@@ -1,9 +1,10 @@
 //! The poll thread: takes records from the log into the buffers, and takes part in the group.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use commute_core::{Code, Error, Result};
+use commute_core::{Code, Error, Result, Texts};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -18,7 +19,8 @@ use crate::error::{code, failed};
 use crate::library::Library;
 use crate::membership::Member;
 use crate::options::Options;
-use crate::state::Shared;
+use crate::partition::Phase;
+use crate::state::{Shared, State};
 use crate::wire::{self, Record};
 
 /// How much is fetched ahead of the receiver.
@@ -41,6 +43,7 @@ struct Came {
 pub(crate) struct Watch {
     pub(crate) shared: Arc<Shared>,
     pub(crate) library: Arc<Library>,
+    rebalances: AtomicU64,
 }
 
 impl ClientContext for Watch {
@@ -61,6 +64,26 @@ impl ConsumerContext for Watch {
             }
             _ => revoke(&self.shared, consumer, list),
         }
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// From where on every record of a partition is wanted. It holds until the next rebalance, of which the same thread hears;
+/// whatever else may end it is looked at when the record is taken in.
+struct Plain {
+    rebalances: u64,
+    number: i32,
+    incarnation: u32,
+    from: u64,
+}
+
+impl Plain {
+    /// Nothing when some of what comes is settled.
+    fn of(state: &State, rebalances: u64, number: i32) -> Option<Self> {
+        let partition = state.partitions.get(&number)?;
+        let ours = partition.phase == Phase::Ours && partition.progress.settled.done_beyond() == 0;
+        let from = partition.fetched.max(partition.progress.settled.low());
+        ours.then_some(Plain { rebalances, number, incarnation: partition.incarnation, from })
     }
 }
 
@@ -88,7 +111,7 @@ pub(crate) fn config(options: &Options, group_id: &str) -> ClientConfig {
 
 /// Joins the group.
 pub(crate) fn join(options: &Options, shared: &Arc<Shared>, library: &Arc<Library>) -> Result<BaseConsumer<Watch>> {
-    let watch = Watch { shared: shared.clone(), library: library.clone() };
+    let watch = Watch { shared: shared.clone(), library: library.clone(), rebalances: AtomicU64::new(0) };
     let made = config(options, &shared.group_id).create_with_context(watch);
     let consumer: BaseConsumer<Watch> =
         made.map_err(|cause| failed("the client library does not take the settings", cause))?;
@@ -102,6 +125,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
     let consumer = member.consumer();
     let mut paused = None;
     let mut came = Vec::new();
+    let (mut texts, mut plain) = (Texts::default(), None::<Plain>);
     loop {
         // Somebody may take from a full buffer at any moment, and nothing tells this thread.
         let wait = if paused.is_some() { Duration::from_millis(5) } else { IDLE };
@@ -110,9 +134,18 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
             match outcome {
                 Ok(message) => {
                     let (number, offset) = (message.partition(), message.offset().unsigned_abs());
-                    let wanted = shared.state().partitions.get(&number).map(|p| (p.incarnation, p.wants(offset)));
+                    let rebalances = consumer.client().context().rebalances.load(Ordering::Relaxed);
+                    let known = plain.as_ref().filter(|known| known.rebalances == rebalances && known.number == number);
+                    let wanted = match known {
+                        Some(known) if offset >= known.from => Some((known.incarnation, true)),
+                        _ => {
+                            let state = shared.state();
+                            plain = Plain::of(&state, rebalances, number);
+                            state.partitions.get(&number).map(|p| (p.incarnation, p.wants(offset)))
+                        }
+                    };
                     if let Some((incarnation, wanted)) = wanted {
-                        let record = wanted.then(|| wire::read(&message, shared.spec.mapping.as_deref()));
+                        let record = wanted.then(|| wire::read(&message, shared.spec.mapping.as_deref(), &mut texts));
                         came.push(Came { number, incarnation, record: Some((offset, record)) });
                     }
                 }

@@ -3,9 +3,9 @@
 //! Pure state: nothing here asks a server or the clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use commute_core::{Delivery, DeliveryTag, Lane, Mode, Parked, Timestamp};
+use hashbrown::HashMap;
 
 use crate::progress::{Deferred, Progress};
 use crate::wire::Record;
@@ -41,7 +41,7 @@ pub(crate) struct Held {
     /// It takes credit.
     pub(crate) counted: bool,
     /// Nothing when there was no room to keep it.
-    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) record: Option<Record>,
     /// There is, or may be, a record of it aside.
     pub(crate) aside: bool,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Aside {
     /// Its offset in the topic beside the source.
     pub(crate) offset: u64,
     /// Nothing when there was no room to keep it.
-    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) record: Option<Record>,
     /// It was taken back.
     pub(crate) back: bool,
 }
@@ -74,10 +74,10 @@ pub(crate) struct Partition {
     pub(crate) fetched: u64,
     /// The log has been read to its end once.
     caught_up: bool,
-    buffer: VecDeque<(u64, Arc<Record>)>,
+    buffer: VecDeque<(u64, Record)>,
     /// Given back, or taken back from aside by the process before: they go first, in their place.
-    again: BTreeMap<u64, Arc<Record>>,
-    pub(crate) held: BTreeMap<u64, Held>,
+    again: BTreeMap<u64, Record>,
+    pub(crate) held: HashMap<u64, Held>,
     pub(crate) aside: BTreeMap<u64, Aside>,
     /// Notes that say what was taken back, and of what each still speaks.
     pub(crate) notes: BTreeMap<u64, BTreeSet<u64>>,
@@ -110,7 +110,7 @@ impl Partition {
             caught_up: false,
             buffer: VecDeque::new(),
             again,
-            held: BTreeMap::new(),
+            held: HashMap::new(),
             aside: asides,
             notes: BTreeMap::new(),
             version: 0,
@@ -140,8 +140,8 @@ impl Partition {
             }
         }
         self.fetched = offset + 1;
-        let record = Arc::new(record?);
-        let size = record.size();
+        let record = record?;
+        let size = record.size;
         self.buffer.push_back((offset, record));
         Some(size)
     }
@@ -152,7 +152,7 @@ impl Partition {
     }
 
     /// What waits to be handed over.
-    pub(crate) fn buffered(&self) -> impl Iterator<Item = &Arc<Record>> {
+    pub(crate) fn buffered(&self) -> impl Iterator<Item = &Record> {
         self.buffer.iter().map(|(_, record)| record)
     }
 
@@ -167,8 +167,8 @@ impl Partition {
         (*offset < self.fetched || self.caught_up).then_some(*offset)
     }
 
-    /// Hands over the next one; whether it came from the buffer.
-    pub(crate) fn take(&mut self, keep: impl FnOnce(&Record) -> bool) -> Option<(Delivery, bool)> {
+    /// Hands over the next one; its size when it came from the buffer.
+    pub(crate) fn take(&mut self, keep: impl FnOnce(&Record) -> bool) -> Option<(Delivery, Option<usize>)> {
         if self.phase != Phase::Ours {
             return None;
         }
@@ -189,10 +189,11 @@ impl Partition {
             published: record.published,
             malformed: record.malformed.clone(),
         };
+        let size = record.size;
         let kept = keep(&record).then_some(record);
         let aside = self.aside.contains_key(&offset);
         self.held.insert(offset, Held { counted: true, record: kept, aside });
-        Some((delivery, from_buffer))
+        Some((delivery, from_buffer.then_some(size)))
     }
 
     /// Whether a tag speaks of something in somebody's hands.
@@ -225,14 +226,14 @@ impl Partition {
     }
 
     /// Given back.
-    pub(crate) fn give_back(&mut self, offset: u64, record: Arc<Record>) -> Option<Held> {
+    pub(crate) fn give_back(&mut self, offset: u64, record: Record) -> Option<Held> {
         let held = self.held.remove(&offset)?;
         self.again.insert(offset, record);
         Some(held)
     }
 
     /// Taken back from aside.
-    pub(crate) fn unpark(&mut self, offset: u64, record: &Arc<Record>, kept: bool) -> Option<Delivery> {
+    pub(crate) fn unpark(&mut self, offset: u64, record: &Record, kept: bool) -> Option<Delivery> {
         let aside = self.aside.get_mut(&offset)?;
         aside.back = true;
         let record_kept = kept.then(|| record.clone());

@@ -1,7 +1,6 @@
 //! Partitions, without a server.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use commute_core::{Delivery, Envelope, Timestamp};
@@ -10,7 +9,7 @@ use super::*;
 
 fn record(offset: u64) -> Record {
     let envelope = Envelope::new("s", "t", Timestamp(1), Bytes::from(offset.to_string()));
-    Record { envelope, published: Timestamp(2), malformed: None }
+    Record::new(envelope, Timestamp(2), None)
 }
 
 fn partition(first: u64) -> Partition {
@@ -40,7 +39,7 @@ fn aside(order: u64, back: bool) -> Aside {
         reason: None,
         since: Timestamp(0),
         offset: 0,
-        record: Some(Arc::new(record(0))),
+        record: Some(record(0)),
         back,
     }
 }
@@ -125,7 +124,7 @@ fn parked_events_are_settled_in_the_log_and_listed_in_their_order() {
     assert_eq!(listed, [(6, 0), (5, 2)], "each with its place in the order");
     assert_eq!((partition.progress.settled.low(), partition.backlog(3)), (1, 0));
     // Taken back, it is in somebody's hands and takes no credit.
-    let back = partition.unpark(2, &Arc::new(record(2)), true).expect("it is parked");
+    let back = partition.unpark(2, &(record(2)), true).expect("it is parked");
     assert_eq!((back.attempt, back.tag), (1, partition.tag(2)));
     assert!(partition.holds(back.tag).is_some_and(|held| !held.counted && held.aside));
     assert_eq!(partition.parked().count(), 1);

@@ -15,8 +15,9 @@ use crate::error::failed;
 use crate::library::Library;
 use crate::membership::Member;
 use crate::progress::{Committed, committed};
-use crate::rereading::records;
+use crate::rereading::{kept, records};
 use crate::state::{Command, Shared, ended};
+use crate::wire::Record;
 
 /// One opening of a subscription.
 pub(crate) struct Outlet {
@@ -63,9 +64,16 @@ impl Settler for Outlet {
         let tags = tags.to_vec();
         Box::pin(async move {
             self.check_open()?;
-            let (shared, library) = (self.shared.clone(), self.library.clone());
-            let records = blocking(move || records(&shared, &library, &tags)).await?;
-            Ok(records.iter().map(|record| record.envelope.clone()).collect())
+            let kept = kept(&self.shared.state(), &tags);
+            let kept: Option<Vec<Record>> = kept.into_iter().collect();
+            let records = match kept {
+                Some(records) => records,
+                None => {
+                    let (shared, library) = (self.shared.clone(), self.library.clone());
+                    blocking(move || records(&shared, &library, &tags)).await?
+                }
+            };
+            Ok(records.iter().map(|record| (*record.envelope).clone()).collect())
         })
     }
 

@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use commute_core::{Clock, DeliveryTag, Error, Receipt, Result, Settlement, SystemClock, Timestamp};
 use hashbrown::HashSet;
@@ -30,7 +29,7 @@ const AT_ONCE: usize = 256;
 struct Step {
     settlement: Settlement,
     /// What parking or giving back needs.
-    record: Option<Arc<Record>>,
+    record: Option<Record>,
     aside: Option<Aside>,
 }
 
@@ -92,8 +91,14 @@ fn end(mut state: std::sync::MutexGuard<'_, State>, shared: &Shared) {
 
 fn settle(shared: &Shared, library: &Library, calls: Vec<(Vec<Settlement>, Reply<()>)>) {
     let mut over = HashSet::new();
-    let mut sent = Vec::with_capacity(calls.len());
+    let (mut sent, mut waiters) = (Vec::new(), Vec::new());
     for (settlements, reply) in calls {
+        // What was asked before goes first.
+        let needs = if sent.is_empty() { acknowledge(shared, &settlements) } else { None };
+        if let Some(needs) = needs {
+            waiters.push(Waiter { needs, reply });
+            continue;
+        }
         let steps = plan(shared, settlements, &mut over);
         let mut call = Call { steps, sent: Vec::new(), notes: Vec::new(), refused: None, reply };
         if let Err(error) = send(shared, library, &mut call) {
@@ -101,7 +106,6 @@ fn settle(shared: &Shared, library: &Library, calls: Vec<(Vec<Settlement>, Reply
         }
         sent.push(call);
     }
-    let mut waiters = Vec::new();
     for mut call in sent {
         match hear(&mut call).and_then(|()| say_settled(shared, &call.steps)) {
             Ok(()) => {
@@ -116,6 +120,35 @@ fn settle(shared: &Shared, library: &Library, calls: Vec<(Vec<Settlement>, Reply
     shared.changed.notify_waiters();
 }
 
+/// A call that says no more than that events are handled takes effect at once: nothing has to be sent for it, and nothing
+/// can fail. Answers what has to be committed; nothing for any other call.
+fn acknowledge(shared: &Shared, settlements: &[Settlement]) -> Option<Vec<(u32, u64)>> {
+    let plain = |settlement: &Settlement| matches!(settlement, Settlement::Ack { publish, .. } if publish.is_empty());
+    if !settlements.iter().all(plain) {
+        return None;
+    }
+    // Dropped when the lock is free again.
+    let mut released = Vec::with_capacity(settlements.len());
+    let mut state = shared.state();
+    let aside = |tag| state.held(tag).is_some_and(|held| held.aside);
+    if settlements.iter().any(|settlement| aside(settlement.tag())) {
+        return None;
+    }
+    let mut needs: Vec<(u32, u64)> = Vec::new();
+    for tag in settlements.iter().map(Settlement::tag) {
+        let Some(partition) = state.holder(tag) else { continue };
+        let held = partition.ack(place(tag.position).1);
+        let now = (partition.incarnation, partition.version);
+        match needs.iter_mut().find(|known| known.0 == now.0) {
+            Some(known) => *known = now,
+            None => needs.push(now),
+        }
+        held.iter().for_each(|held| state.release(held));
+        released.extend(held);
+    }
+    Some(needs)
+}
+
 /// What of a call speaks of something that is in somebody's hands, now and after what was asked before.
 fn plan(shared: &Shared, settlements: Vec<Settlement>, over: &mut HashSet<DeliveryTag>) -> Vec<Step> {
     let mut state = shared.state();
@@ -125,13 +158,13 @@ fn plan(shared: &Shared, settlements: Vec<Settlement>, over: &mut HashSet<Delive
         if over.contains(&tag) {
             continue;
         }
-        let order = state.last_order.saturating_add(1).max(SystemClock.now().0.unsigned_abs());
-        let Some(held) = state.holder(tag).and_then(|partition| partition.holds(tag).cloned()) else { continue };
+        let Some(held) = state.held(tag).cloned() else { continue };
         if !matches!(settlement, Settlement::Defer { .. }) {
             over.insert(tag);
         }
         let aside = match &settlement {
             Settlement::Park { attempts, lanes, reason, .. } => {
+                let order = state.last_order.saturating_add(1).max(SystemClock.now().0.unsigned_abs());
                 state.last_order = order;
                 Some(Aside {
                     order,

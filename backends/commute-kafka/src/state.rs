@@ -201,6 +201,11 @@ impl State {
         }
     }
 
+    /// What a tag speaks of, if that is in somebody's hands.
+    pub(crate) fn held(&self, tag: DeliveryTag) -> Option<&Held> {
+        self.partitions.get(&place(tag.position).0)?.holds(tag)
+    }
+
     /// The partition of a tag, if the tag speaks of something in somebody's hands.
     pub(crate) fn holder(&mut self, tag: DeliveryTag) -> Option<&mut Partition> {
         let (number, _) = place(tag.position);
@@ -216,9 +221,9 @@ impl State {
 
     /// Keeps a record in memory if there is room.
     pub(crate) fn keep(kept: &mut usize, record: &Record) -> bool {
-        let fits = *kept + record.size() <= KEPT;
+        let fits = *kept + record.size <= KEPT;
         if fits {
-            *kept += record.size();
+            *kept += record.size;
         }
         fits
     }
@@ -233,7 +238,7 @@ impl State {
             self.credit_used = self.credit_used.saturating_sub(1);
         }
         if let Some(record) = &held.record {
-            self.kept = self.kept.saturating_sub(record.size());
+            self.kept = self.kept.saturating_sub(record.size);
         }
     }
 
@@ -250,11 +255,11 @@ impl State {
             // Everybody gets a part; who has less leaves the rest to the others.
             let mut part = room.div_ceil(ready - n);
             while part > 0
-                && let Some((delivery, from_buffer)) = partition.take(|record| State::keep(kept, record))
+                && let Some((delivery, buffered_size)) = partition.take(|record| State::keep(kept, record))
             {
-                if from_buffer {
+                if let Some(size) = buffered_size {
                     *buffered = buffered.saturating_sub(1);
-                    *buffered_bytes = buffered_bytes.saturating_sub(delivery.envelope.size() + 256);
+                    *buffered_bytes = buffered_bytes.saturating_sub(size);
                 }
                 taken.push(delivery);
                 (part, room) = (part - 1, room - 1);
@@ -269,7 +274,7 @@ impl State {
     pub(crate) fn stop(&mut self, number: i32, phase: Phase) {
         let Some(partition) = self.partitions.get_mut(&number) else { return };
         let (count, bytes) =
-            partition.buffered().fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.size()));
+            partition.buffered().fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.size));
         partition.stop_delivering(phase);
         self.buffered = self.buffered.saturating_sub(count);
         self.buffered_bytes = self.buffered_bytes.saturating_sub(bytes);
@@ -281,7 +286,7 @@ impl State {
         let partition = self.partitions.remove(&number)?;
         partition.held.values().for_each(|held| self.release(held));
         let aside = partition.aside.values().filter(|aside| !aside.back).filter_map(|aside| aside.record.as_ref());
-        self.kept = self.kept.saturating_sub(aside.map(|record| record.size()).sum());
+        self.kept = self.kept.saturating_sub(aside.map(|record| record.size).sum());
         Some(partition)
     }
 

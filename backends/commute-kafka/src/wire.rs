@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use commute_core::foreign::{self, Mapping, Message};
-use commute_core::{Envelope, Timestamp, cloudevents};
+use commute_core::{Envelope, Texts, Timestamp, cloudevents};
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+use smallvec::SmallVec;
 
 const PREFIX: &str = "ce_";
 const CONTENT_TYPE: &str = "content-type";
@@ -18,23 +19,28 @@ const CONTENT_TYPE: &str = "content-type";
 /// What the log holds of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Arc<Envelope>,
     pub(crate) published: Timestamp,
     pub(crate) malformed: Option<Arc<str>>,
+    /// About how much memory it takes.
+    pub(crate) size: usize,
 }
 
 impl Record {
-    /// About how much memory it takes.
-    pub(crate) fn size(&self) -> usize {
-        self.envelope.size() + 256
+    pub(crate) fn new(envelope: Envelope, published: Timestamp, malformed: Option<Arc<str>>) -> Self {
+        let size = envelope.size() + 256;
+        Record { envelope: Arc::new(envelope), published, malformed, size }
     }
 }
 
 /// The headers of an event.
 pub(crate) fn headers(envelope: &Envelope) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(8 + envelope.extensions.len());
+    let mut key = PREFIX.to_owned();
     for (name, value) in cloudevents::attributes(envelope) {
-        headers = headers.insert(Header { key: &format!("{PREFIX}{name}"), value: Some(&value) });
+        key.truncate(PREFIX.len());
+        key.push_str(name);
+        headers = headers.insert(Header { key: &key, value: Some(&*value) });
     }
     match &envelope.data_content_type {
         Some(kind) => headers.insert(Header { key: CONTENT_TYPE, value: Some(&**kind) }),
@@ -72,9 +78,9 @@ pub(crate) fn header(message: &BorrowedMessage<'_>, name: &str) -> Option<String
 
 /// An event in binary mode, as nearly all are: its attributes are read where they stand in the record, without copies.
 /// Nothing for whatever is unusual in any way; that is read with more care.
-fn usual(message: &BorrowedMessage<'_>, body: &Bytes) -> Option<Envelope> {
+fn usual(message: &BorrowedMessage<'_>, shared: &mut Texts) -> Option<Envelope> {
     let headers = message.headers()?;
-    let mut attributes = Vec::with_capacity(headers.count());
+    let mut attributes = SmallVec::<[_; 16]>::new();
     let mut content_type = None;
     for Header { key, value } in headers.iter() {
         let value = std::str::from_utf8(value.unwrap_or_default()).ok()?;
@@ -85,17 +91,17 @@ fn usual(message: &BorrowedMessage<'_>, body: &Bytes) -> Option<Envelope> {
         }
     }
     // Without its version it is no event in binary mode, and this fails.
-    cloudevents::from_attributes(&attributes, content_type, body.clone()).ok()
+    let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    cloudevents::from_attributes_sharing(&attributes, content_type, body, shared).ok()
 }
 
-/// Reads a record of a topic.
-pub(crate) fn read(message: &BorrowedMessage<'_>, mapping: Option<&Mapping>) -> Record {
+/// Reads a record of a topic. `shared` is what it may have in common with others.
+pub(crate) fn read(message: &BorrowedMessage<'_>, mapping: Option<&Mapping>, shared: &mut Texts) -> Record {
     let published = message.timestamp().to_millis().filter(|millis| *millis >= 0);
     let published = Timestamp(published.unwrap_or(0).saturating_mul(1000));
-    let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
     // The library panics on a header whose name is no UTF-8.
-    if let Ok(Some(envelope)) = catch_unwind(AssertUnwindSafe(|| usual(message, &body))) {
-        return Record { envelope, published, malformed: None };
+    if let Ok(Some(envelope)) = catch_unwind(AssertUnwindSafe(|| usual(message, shared))) {
+        return Record::new(envelope, published, None);
     }
     let headers = texts(message).unwrap_or_default();
     let content_type = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
@@ -106,8 +112,8 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, mapping: Option<&Mapping>) -> 
         key: message.key().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),
         time: Some(published),
         coordinates: Some(format!("{}/{}/{}", message.topic(), message.partition(), message.offset())),
-        body,
+        body: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
     };
     let read = foreign::read(foreign, &[PREFIX], mapping);
-    Record { envelope: read.envelope, published, malformed: read.malformed }
+    Record::new(read.envelope, published, read.malformed)
 }

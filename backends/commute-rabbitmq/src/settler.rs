@@ -48,7 +48,7 @@ impl Settler for Outlet {
     fn read(&self, tags: &[DeliveryTag]) -> BoxFuture<'_, Result<Vec<Envelope>>> {
         let state = self.shared.state();
         let find = |tag: &DeliveryTag| {
-            let held = state.held(*tag).map(|entry| &entry.envelope);
+            let held = state.held(*tag).map(|entry| &*entry.envelope);
             let envelope = held.or_else(|| state.aside.parked_at(tag.position).map(|parked| &parked.envelope));
             envelope.cloned().ok_or_else(|| {
                 Error::new(Code::BrokerUnavailable, format!("delivery {} is no longer held here", tag.position))
@@ -194,7 +194,7 @@ fn plan(
                     published: entry.published.0,
                     malformed: entry.malformed.as_ref().map(|reason| reason.to_string()),
                 };
-                let written = Written::new(note, Some(entry.envelope.clone()));
+                let written = Written::new(note, Some((*entry.envelope).clone()));
                 messages.push(written.message(&shared.names.aside, now)?);
                 steps.push(Step::Park(tag, written));
             }
@@ -289,15 +289,16 @@ async fn unpark(shared: &Shared, publisher: &Publisher, tags: Vec<DeliveryTag>) 
         over.extend(state.aside.noted(written));
         for parked in parked {
             over.extend(state.aside.no_longer_deferred(&parked.envelope.id));
+            let envelope = Arc::new(parked.envelope);
             back.push(Delivery {
-                envelope: parked.envelope.clone(),
+                envelope: envelope.clone(),
                 tag: DeliveryTag { position: parked.position, incarnation: state.incarnation },
                 attempt: 1,
                 not_before: None,
                 published: parked.published,
                 malformed: parked.malformed.as_deref().map(Into::into),
             });
-            state.unparked(parked.position, parked.envelope, parked.published, parked.malformed);
+            state.unparked(parked.position, envelope, parked.published, parked.malformed);
         }
         Tags { queue: Vec::new(), aside: over }.acks(&mut state)
     };

@@ -33,7 +33,7 @@ pub(crate) enum Place {
 /// A delivery that is ready or in flight.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Arc<Envelope>,
     pub(crate) place: Place,
     pub(crate) published: Timestamp,
     pub(crate) malformed: Option<Arc<str>>,
@@ -130,7 +130,7 @@ impl State {
             self.entries.insert(
                 parked.position,
                 Entry {
-                    envelope: parked.envelope,
+                    envelope: parked.envelope.into(),
                     place: Place::Aside,
                     published: parked.published,
                     malformed: parked.malformed.map(Into::into),
@@ -202,7 +202,7 @@ impl State {
         self.by_event.insert(read.envelope.id.clone(), position);
         self.ready.insert(position);
         let entry = Entry {
-            envelope: read.envelope,
+            envelope: read.envelope.into(),
             place: Place::Queue(Some(tag)),
             published,
             malformed: read.malformed,
@@ -248,7 +248,7 @@ impl State {
         self.in_flight -= usize::from(entry.in_flight);
         self.ready.remove(&position);
         self.by_event.remove(&entry.envelope.id);
-        self.recent.insert(entry.envelope.id);
+        self.recent.insert(&entry.envelope.id);
         match entry.place {
             Place::Queue(tag) => tag,
             Place::Aside => None,
@@ -259,7 +259,7 @@ impl State {
     pub(crate) fn unparked(
         &mut self,
         position: u64,
-        envelope: Envelope,
+        envelope: Arc<Envelope>,
         published: Timestamp,
         malformed: Option<String>,
     ) {
@@ -361,7 +361,7 @@ struct Recent {
 }
 
 impl Recent {
-    fn insert(&mut self, event: EventId) {
+    fn insert(&mut self, event: &EventId) {
         let id = event.fingerprint();
         if self.ids.insert(id) {
             self.order.push_back(id);

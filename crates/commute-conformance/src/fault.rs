@@ -4,12 +4,13 @@
 //! settlement that is broken off half-way, a lease that runs out while the event is being handled. The same seed and the
 //! same calls give the same faults.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
-    BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing, Parked, Receipt,
-    Receiver, Result, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
+    Admin, Attached, BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing,
+    Parked, Receipt, Receiver, Result, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
 };
 
 /// How often something goes wrong, each from 0.0 (never) to 1.0 (always).
@@ -116,6 +117,18 @@ impl Broker for Faulty {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.inner.close()
+    }
+
+    fn admin(&self) -> Option<&dyn Admin> {
+        self.inner.admin()
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        self.inner.attached()
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        self.inner.socket()
     }
 }
 

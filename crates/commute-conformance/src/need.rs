@@ -1,6 +1,6 @@
 //! Needs: what a case asks of a backend beyond the least, as names for facts of its capabilities.
 
-use commute_core::{Capabilities, GroupOrder, Ordering};
+use commute_core::{Broker, GroupOrder, Ordering};
 
 use crate::fixture::Fixture;
 
@@ -30,11 +30,16 @@ pub enum Need {
     /// An id can be stored a second time while the inbox remembers it: there is no dedup window, or it is the shorter
     /// one and the clock can be moved out of it.
     SecondPublish,
+    /// An operator can look at it and change something.
+    Admin,
+    /// A group can handle events once more.
+    Replay,
 }
 
 impl Need {
     /// Whether the backend gives it.
-    pub fn is_met(self, capabilities: &Capabilities, fixture: &dyn Fixture) -> bool {
+    pub fn is_met(self, broker: &dyn Broker, fixture: &dyn Fixture) -> bool {
+        let capabilities = broker.capabilities();
         match self {
             Need::Restart => fixture.restarts(),
             Need::Order => capabilities.ordering != Ordering::None,
@@ -53,6 +58,8 @@ impl Need {
                 (Some(dedup), Some(inbox)) => dedup < inbox && fixture.clock().is_some(),
                 (_, None) => false,
             },
+            Need::Admin => broker.admin().is_some(),
+            Need::Replay => capabilities.replay && broker.admin().is_some(),
         }
     }
 }

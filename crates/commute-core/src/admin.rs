@@ -44,13 +44,16 @@ pub trait Admin: Send + Sync {
 
     /// Stored events of a topic, from a place on, at most `max`. Never waits: at the end it answers with no events and where to
     /// go on.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such topic.
     fn read(&self, topic: Topic, from: Begin, max: usize) -> BoxFuture<'_, Result<Page>> {
         let _ = (topic, from, max);
         refused("show stored events")
     }
 
     /// Events that a group has not settled, behind a position, at most `max`; parked ones are not among them. A group that does
-    /// not exist has settled nothing.
+    /// not exist has settled nothing; a topic that does not exist has no events.
     fn unsettled(
         &self,
         name: SubscriptionName,
@@ -61,7 +64,7 @@ pub trait Admin: Send + Sync {
         refused("show what is unsettled")
     }
 
-    /// Parked events of a group behind a position, in topic order, at most `max`.
+    /// Parked events of a group behind a position, in topic order, at most `max`. A group that does not exist has none.
     fn parked(
         &self,
         name: SubscriptionName,
@@ -72,8 +75,9 @@ pub trait Admin: Send + Sync {
         refused("show parked events")
     }
 
-    /// What became of an event: where it is stored, what each group did with it, which events caused it and which it caused.
-    /// `max` bounds the number of events. Empty when no stored event has the id.
+    /// What became of an event: where it is stored, what each group did with it, which events caused it and which it caused,
+    /// all in the order in which they were stored. `max` bounds the number of events: the event and its causes come first,
+    /// effects as far as there is room. Empty when no stored event has the id.
     fn journey(&self, id: EventId, max: usize) -> BoxFuture<'_, Result<Vec<Traced>>> {
         let _ = (id, max);
         refused("trace events")
@@ -88,6 +92,10 @@ pub trait Admin: Send + Sync {
     /// Ends events that a group has not settled, parked ones too, and publishes what takes their place in the same step; the
     /// inbox remembers their ids. Answers for each whether it was ended now (`false`: it was settled already, and nothing was
     /// published for it). A delivery that somebody holds is ended under its hands: settling it later does nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such group ([`Admin::keep`] makes one), or no such position yet; `PayloadTooLarge`. Nothing
+    /// was ended or published then.
     fn end(&self, name: SubscriptionName, ended: Vec<Ended>) -> BoxFuture<'_, Result<Vec<bool>>> {
         let _ = (name, ended);
         refused("end events from outside")
@@ -97,14 +105,15 @@ pub trait Admin: Send + Sync {
     /// starts. (A running one releases them itself: `Operation::Release`.)
     ///
     /// # Errors
-    /// `NotParked` when one of them is not; `GroupBusy` while an instance has the subscription open.
+    /// `NotParked` when one of them is not; `GroupBusy` while an instance has the subscription open; `NotFound` when there is
+    /// no such group.
     fn unpark(&self, name: SubscriptionName, positions: Vec<u64>) -> BoxFuture<'_, Result<()>> {
         let _ = (name, positions);
         refused("take parked events back from outside")
     }
 
     /// Lets a group handle everything from a place on once more; what it has parked or remembers from there on is forgotten.
-    /// Answers the position.
+    /// What it has not settled before that place stays unsettled. Answers the position.
     ///
     /// # Errors
     /// `GroupBusy` while an instance has the subscription open; `NotFound` when there is no such group.
@@ -174,7 +183,7 @@ pub enum Begin {
     End,
     /// At a position, or the oldest behind it.
     Position(u64),
-    /// At the first event published at this time or later.
+    /// At the first event published at this time or later, as far as the broker's clock was never set back.
     Time(Timestamp),
     /// So many events before the end.
     Last(u64),
@@ -252,7 +261,8 @@ pub struct ParkedEvent {
     pub reason: Option<String>,
     /// When.
     pub since: Timestamp,
-    /// The lanes it holds, as hexadecimal numbers; their names are known to the service whose footprints they are.
+    /// The lanes it holds, as hexadecimal numbers, with `~CLASS` behind those that it shares with others of a class; their names
+    /// are known to the service whose footprints they are.
     pub lanes: Vec<String>,
 }
 

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::envelope::{Envelope, Extensions};
 use crate::error::{Code, Error, Result};
 use crate::id::EventId;
+use crate::texts::Texts;
 
 const ATTRIBUTES: [&str; 10] =
     ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"];
@@ -48,18 +49,18 @@ pub fn to_json(envelope: &Envelope) -> Value {
 
 /// The attributes of an envelope by their names, for headers (binary mode). The content type is not among them: every
 /// binding has a place of its own for it.
-pub fn attributes(envelope: &Envelope) -> impl Iterator<Item = (&str, String)> {
+pub fn attributes(envelope: &Envelope) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     let own = [
-        ("specversion", "1.0".to_owned()),
-        ("id", envelope.id.as_str().to_owned()),
-        ("source", envelope.source.to_string()),
-        ("type", envelope.event_type.to_string()),
-        ("time", envelope.time.to_string()),
+        ("specversion", Cow::Borrowed("1.0")),
+        ("id", envelope.id.as_str().into()),
+        ("source", (*envelope.source).into()),
+        ("type", (*envelope.event_type).into()),
+        ("time", envelope.time.to_string().into()),
     ];
     let optional = [("subject", &envelope.subject), ("dataschema", &envelope.data_schema)]
         .into_iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| (name, value.to_string())));
-    let extensions = envelope.extensions.iter().map(|(name, value)| (name, value.to_owned()));
+        .filter_map(|(name, value)| value.as_ref().map(|value| (name, (**value).into())));
+    let extensions = envelope.extensions.iter().map(|(name, value)| (name, value.into()));
     own.into_iter().chain(optional).chain(extensions)
 }
 
@@ -68,33 +69,51 @@ pub fn attributes(envelope: &Envelope) -> impl Iterator<Item = (&str, String)> {
 /// # Errors
 /// [`Code::InvalidEvent`], naming the attribute that is missing or wrong.
 pub fn from_attributes(attributes: &[(&str, &str)], content_type: Option<&str>, data: Bytes) -> Result<Envelope> {
-    let invalid = |what: &str| Error::new(Code::InvalidEvent, format!("not a CloudEvent 1.0: {what}"));
-    let text = |name: &str| attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-    let needed = |name: &str| {
-        text(name).filter(|text| !text.is_empty()).ok_or_else(|| invalid(&format!("{name:?} is missing or empty")))
-    };
-    if needed("specversion")? != "1.0" {
+    from_attributes_sharing(attributes, content_type, data, &mut Texts::default())
+}
+
+/// As [`from_attributes`], for whoever reads many: what they have in common is kept in memory once.
+///
+/// # Errors
+/// As [`from_attributes`].
+pub fn from_attributes_sharing(
+    attributes: &[(&str, &str)],
+    content_type: Option<&str>,
+    data: Bytes,
+    texts: &mut Texts,
+) -> Result<Envelope> {
+    let mut found = [None; ATTRIBUTES.len()];
+    let mut extensions = Extensions::default();
+    for (name, value) in attributes {
+        match ATTRIBUTES.iter().position(|known| known == name) {
+            Some(n) => _ = found[n].get_or_insert(*value),
+            None => extensions.set(name, *value)?,
+        }
+    }
+    let [version, id, source, event_type, subject, time, kind, schema, ..] = found;
+    if needed("specversion", version)? != "1.0" {
         return Err(invalid("\"specversion\" is not \"1.0\""));
     }
-    let time = match text("time") {
-        Some(time) => Timestamp::parse(time).ok_or_else(|| invalid("\"time\" is not RFC 3339"))?,
-        None => Timestamp::default(),
-    };
-    let mut extensions = Extensions::default();
-    for (name, value) in attributes.iter().filter(|(name, _)| !ATTRIBUTES.contains(name)) {
-        extensions.set(name, *value)?;
-    }
+    let time = time.map(|time| Timestamp::parse(time).ok_or_else(|| invalid("\"time\" is not RFC 3339")));
     Ok(Envelope {
-        id: EventId::new(needed("id")?)?,
-        source: needed("source")?.into(),
-        event_type: needed("type")?.into(),
-        subject: text("subject").map(Into::into),
-        time,
-        data_content_type: content_type.or_else(|| text("datacontenttype")).map(Into::into),
-        data_schema: text("dataschema").map(Into::into),
+        id: EventId::new(needed("id", id)?)?,
+        source: texts.share(needed("source", source)?),
+        event_type: texts.share(needed("type", event_type)?),
+        subject: subject.map(Into::into),
+        time: time.transpose()?.unwrap_or_default(),
+        data_content_type: content_type.or(kind).map(|kind| texts.share(kind)),
+        data_schema: schema.map(|schema| texts.share(schema)),
         extensions,
         data,
     })
+}
+
+fn needed<'a>(name: &str, text: Option<&'a str>) -> Result<&'a str> {
+    text.filter(|text| !text.is_empty()).ok_or_else(|| invalid(&format!("{name:?} is missing or empty")))
+}
+
+fn invalid(what: &str) -> Error {
+    Error::new(Code::InvalidEvent, format!("not a CloudEvent 1.0: {what}"))
 }
 
 /// Reads a structured CloudEvent.
@@ -102,7 +121,6 @@ pub fn from_attributes(attributes: &[(&str, &str)], content_type: Option<&str>, 
 /// # Errors
 /// [`Code::InvalidEvent`], naming the attribute that is missing or wrong.
 pub fn from_json(event: &Value) -> Result<Envelope> {
-    let invalid = |what: &str| Error::new(Code::InvalidEvent, format!("not a CloudEvent 1.0: {what}"));
     let event = event.as_object().ok_or_else(|| invalid("not a JSON object"))?;
     let text = |name: &str| event.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let mut attributes = Vec::with_capacity(event.len());

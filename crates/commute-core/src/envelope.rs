@@ -1,8 +1,10 @@
 //! The envelope: an event's bytes with the attributes of CloudEvents 1.0.2.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::error::{Code, Error, Result};
@@ -24,6 +26,8 @@ pub mod extension {
     pub const CAUSATION_ID: &str = "causationid";
     /// The group that a redriven event is for; the others have had it and let it pass.
     pub const REDRIVE_FOR: &str = "redrivefor";
+    /// The topic on which whoever published the event waits for what became of it.
+    pub const REPLY_TO: &str = "replyto";
 }
 
 /// An event as it travels: CloudEvents attributes, extensions, and the payload as bytes.
@@ -91,12 +95,43 @@ impl Envelope {
 
 /// Extension attributes, sorted by name. A few per event, so a vector beats a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extensions(Vec<(Arc<str>, Arc<str>)>);
+pub struct Extensions(SmallVec<[(Name, Arc<str>); 1]>);
+
+/// A name, without a copy of its own where it is one of [`extension`].
+#[derive(Clone, PartialEq, Eq)]
+enum Name {
+    Known(&'static str),
+    Other(Arc<str>),
+}
+
+impl Name {
+    fn of(name: &str) -> Self {
+        use extension::{CAUSATION_ID, CORRELATION_ID, PARTITION_KEY, TRACE_PARENT, TRACE_STATE, VERSION};
+        let known = [PARTITION_KEY, CORRELATION_ID, CAUSATION_ID, TRACE_PARENT, TRACE_STATE, VERSION];
+        match known.into_iter().find(|known| *known == name) {
+            Some(known) => Name::Known(known),
+            None => Name::Other(name.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Name::Known(name) => name,
+            Name::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
 
 impl Extensions {
     /// The value of an extension.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let n = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        let n = self.place(name).ok()?;
         Some(&self.0[n].1)
     }
 
@@ -116,15 +151,19 @@ impl Extensions {
 
     /// Sets one of the names in [`extension`], which are valid.
     pub(crate) fn put(&mut self, name: &str, value: Arc<str>) {
-        match self.0.binary_search_by(|(known, _)| (**known).cmp(name)) {
+        match self.place(name) {
             Ok(n) => self.0[n].1 = value,
-            Err(n) => self.0.insert(n, (name.into(), value)),
+            Err(n) => self.0.insert(n, (Name::of(name), value)),
         }
+    }
+
+    fn place(&self, name: &str) -> std::result::Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
     }
 
     /// How many there are.

@@ -301,7 +301,8 @@ mod tests {
         let mut event = Envelope::new("shop", "shop.order.placed", Timestamp(1_234_567), Bytes::from_static(b"{}"));
         event.subject = Some("".into());
         event.extensions.put(extension::PARTITION_KEY, "é".into());
-        let headers = cloudevents::attributes(&event).map(|(name, value)| (format!("ce_{name}"), value)).collect();
+        let headers =
+            cloudevents::attributes(&event).map(|(name, value)| (format!("ce_{name}"), value.into_owned())).collect();
         let binary = Message { headers, body: event.data.clone(), ..Message::default() };
         assert_eq!(read(binary, PREFIXES, None).envelope, event);
         event.subject = None;

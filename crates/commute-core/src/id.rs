@@ -79,6 +79,14 @@ impl fmt::Display for EventId {
     }
 }
 
+impl std::str::FromStr for EventId {
+    type Err = Error;
+
+    fn from_str(id: &str) -> Result<Self> {
+        EventId::new(id)
+    }
+}
+
 impl TryFrom<String> for EventId {
     type Error = Error;
     fn try_from(id: String) -> Result<Self> {

@@ -54,7 +54,7 @@ pub trait Key {
     fn lane(&self) -> Lane {
         let mut text = KeyText::default();
         self.write_parts(&mut text);
-        let lane = Lane(xxhash_rust::xxh3::xxh3_64_with_seed(&text.bytes, LANE_SEED));
+        let lane = text.lane();
         NAMES.with_borrow_mut(|names| {
             if let Some(names) = names {
                 names.push((lane, text.to_string()));
@@ -65,7 +65,7 @@ pub trait Key {
 }
 
 /// The canonical text of a key under construction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KeyText {
     bytes: SmallVec<[u8; 64]>,
 }
@@ -81,6 +81,10 @@ impl KeyText {
 
     fn end_part(&mut self) {
         self.bytes.push(Self::SEPARATOR);
+    }
+
+    fn lane(&self) -> Lane {
+        Lane(xxhash_rust::xxh3::xxh3_64_with_seed(&self.bytes, LANE_SEED))
     }
 }
 
@@ -113,6 +117,46 @@ pub fn naming<T>(f: impl FnOnce() -> T) -> (T, Vec<(Lane, String)>) {
     NAMES.set(Some(Vec::new()));
     let answer = f();
     (answer, NAMES.take().unwrap_or_default())
+}
+
+/// Every lane that a person can mean by a name: that of each key that reads so, because `a:b` is one part or two, and that
+/// of a number in hexadecimal.
+///
+/// ```
+/// use commute_core::{Key, key};
+///
+/// let lanes = key::named("sku:a");
+/// assert!(lanes.contains(&("sku", "a").lane()) && lanes.contains(&"sku:a".lane()));
+/// ```
+pub fn named(name: &str) -> Vec<Lane> {
+    let mut lanes = Vec::new();
+    readings(&KeyText::default(), name, MOST_PARTS, &mut lanes);
+    if name.len() == 16 {
+        lanes.extend(u64::from_str_radix(name, 16).ok().map(Lane));
+    }
+    lanes
+}
+
+/// A tuple that is a key has no more.
+const MOST_PARTS: usize = 4;
+
+/// A part may have colons of its own; nobody names a resource with more than so many.
+const MOST_COLONS: usize = 8;
+
+fn readings(before: &KeyText, rest: &str, parts: usize, lanes: &mut Vec<Lane>) {
+    let with = |part: &str| {
+        let mut text = before.clone();
+        text.text(part);
+        text.end_part();
+        text
+    };
+    lanes.push(with(rest).lane());
+    if parts > 1 {
+        for (at, colon) in rest.match_indices(':').take(MOST_COLONS) {
+            let (part, rest) = rest.split_at(at);
+            readings(&with(part), rest.strip_prefix(colon).unwrap_or(rest), parts - 1, lanes);
+        }
+    }
 }
 
 macro_rules! text_parts {
@@ -184,6 +228,17 @@ mod tests {
     fn numbers_and_their_text_name_the_same_resource() {
         assert_eq!(("account", 7_u8).lane(), ("account", "7").lane());
         assert_eq!(("account", 7_i64).lane(), ("account", String::from("7")).lane());
+    }
+
+    #[test]
+    fn a_name_finds_every_key_that_reads_so() {
+        for lane in [("a", "b", "c").lane(), ("a", "b:c").lane(), ("a:b", "c").lane(), "a:b:c".lane()] {
+            assert!(named("a:b:c").contains(&lane));
+        }
+        assert!(named(":b:").contains(&("", "b", "").lane()));
+        assert!(named(&"n".lane().to_string()).contains(&"n".lane()));
+        assert!(!named("a:b").contains(&("a", "c").lane()));
+        assert!(named(&":".repeat(1000)).len() < 1000);
     }
 
     #[test]

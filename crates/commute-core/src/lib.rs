@@ -34,10 +34,11 @@ pub mod operate;
 pub mod outcome;
 pub mod store;
 pub mod subscription;
+mod texts;
 pub mod topic;
 pub mod watermark;
 
-pub use admin::{Admin, SubscriptionName};
+pub use admin::{Admin, SharedAdmin, SubscriptionName};
 pub use broker::{BoxFuture, Broker, Outgoing, Receipt, SharedBroker};
 pub use capabilities::{Capabilities, Durability, GroupOrder, Ordering};
 pub use clock::{Clock, SystemClock, Timestamp};
@@ -58,4 +59,5 @@ pub use store::{Committed, Done, Outbox, Stage, Store, Transact, Unit, UnitError
 pub use subscription::{
     Change, Delivery, DeliveryTag, Parked, Receiver, Settlement, Settler, Subscription, SubscriptionSpec,
 };
+pub use texts::Texts;
 pub use topic::Topic;

@@ -22,7 +22,8 @@ pub trait Operate: Send + Sync {
     /// Does it, or answers it.
     ///
     /// # Errors
-    /// `NotFound` when the app has no such subscription, event or key; `NotParked`; the broker's.
+    /// `NotFound` when the app has no such subscription or event; `NotParked`; `GroupBusy` for an event that a worker has; the
+    /// broker's.
     fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Report>>;
 }
 
@@ -40,11 +41,13 @@ pub enum Operation {
         max: usize,
     },
     /// Begins no event of a subscription, or none that touches a key, until it is resumed or the app ends. What runs is finished;
-    /// what waits behind keeps its order.
+    /// what waits behind keeps its order. A paused subscription gives back what it has not begun, so that no other waits for
+    /// it; a paused key holds its lane, which all subscriptions of the app share. `Report::Done` counts 1, or 0 when it was
+    /// paused already.
     Pause {
         /// Which subscription.
         subscription: SubscriptionName,
-        /// Only events that touch this key, in the words of `LaneInfo::key`.
+        /// Only events that touch this key, in the words of `LaneInfo::key`; every key that reads so, seen before or not.
         key: Option<String>,
     },
     /// Ends a pause. `Report::Done` counts how many there were: 0 or 1.
@@ -54,7 +57,8 @@ pub enum Operation {
         /// The key it was paused for.
         key: Option<String>,
     },
-    /// Gives up an event that waits, backs off or is parked: it becomes a dead letter and its lanes go on.
+    /// Gives up an event that waits, backs off or is parked: it becomes a dead letter and its lanes go on. One that was not
+    /// received yet can be skipped while its subscription is paused.
     Skip {
         /// Which subscription.
         subscription: SubscriptionName,
@@ -118,7 +122,7 @@ pub struct LaneHead {
     pub event: Option<EventId>,
     /// Which attempt it is at, from 1.
     pub attempt: u32,
-    /// When the broker took it in.
+    /// When the broker took it in; for one that an earlier process parked, when it happened.
     pub published: Timestamp,
     /// What it does.
     pub state: HeadState,

@@ -145,8 +145,8 @@ pub struct DeliveryTag {
 /// One handing-over of an event.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The event.
-    pub envelope: Envelope,
+    /// The event. Shared, because the backend may keep it until it is settled.
+    pub envelope: Arc<Envelope>,
     /// For settling.
     pub tag: DeliveryTag,
     /// Which attempt this will be, from 1.

@@ -80,6 +80,24 @@ impl Chunk {
         true
     }
 
+    /// How many are done.
+    fn done(&self) -> u64 {
+        match self {
+            Chunk::None => 0,
+            Chunk::All => CHUNK,
+            Chunk::Some { done, .. } => u64::from(*done),
+        }
+    }
+
+    /// Everything from `at` on, a place in the chunk, is open.
+    fn reopen(&mut self, at: u64) {
+        let mut below = Chunk::None;
+        for place in (0..at).filter(|place| self.contains(*place)) {
+            below.insert(place);
+        }
+        *self = below;
+    }
+
     /// From `at` on, a place in the chunk: how many are all done, or all open.
     fn run(&self, at: u64, done: bool) -> u64 {
         let mut to = at;
@@ -139,6 +157,23 @@ impl Watermark {
             self.advance();
         }
         news
+    }
+
+    /// Everything from a position on is open again; what is done below it stays so.
+    pub fn reopen(&mut self, from: u64) {
+        if from <= self.low {
+            *self = Watermark::new(from);
+            return;
+        }
+        let Some(place) = self.place(from) else { return };
+        self.chunks.truncate(place.saturating_add(1));
+        if let Some(chunk) = self.chunks.get_mut(place) {
+            chunk.reopen(from % CHUNK);
+        }
+        let done: u64 = self.chunks.iter().map(Chunk::done).sum();
+        // The first chunk counts what is below the watermark, too.
+        let below = if self.chunks.is_empty() { 0 } else { self.low % CHUNK };
+        self.beyond = done - below;
     }
 
     /// What is open below the last done position, in order: the gaps that keep the watermark back.
@@ -444,6 +479,23 @@ mod tests {
             rest.into_iter().for_each(|n| _ = watermark.done(first + n));
             assert_eq!((watermark.low(), watermark.done_beyond()), (first + span + 1, 0), "seed {seed}");
             assert!(watermark.chunks.len() <= 1);
+        }
+    }
+
+    #[test]
+    fn what_is_reopened_is_open_and_the_rest_is_as_it_was() {
+        for seed in 0..300 {
+            let mut rng = Rng::with_seed(seed);
+            let (first, span) = (rng.u64(0..3) * CHUNK + rng.u64(0..200), rng.choice([70, 300, 3 * CHUNK]).unwrap());
+            let mut watermark = with(first, (0..3 * span).map(|_| first + rng.u64(0..span)));
+            let from = (first + rng.u64(0..span + 10)).saturating_sub(rng.u64(0..20));
+            let expected = with(first.min(from), (first..from).filter(|position| watermark.is_done(*position)));
+            watermark.reopen(from);
+            assert_eq!(watermark, expected, "seed {seed}");
+            assert!((from..first + span).all(|position| !watermark.is_done(position)), "seed {seed}");
+            size(&watermark);
+            (from.min(first)..first + span).for_each(|position| _ = watermark.done(position));
+            assert_eq!((watermark.low(), watermark.done_beyond()), ((first + span).max(from.min(first)), 0), "{seed}");
         }
     }
 

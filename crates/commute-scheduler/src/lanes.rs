@@ -75,16 +75,7 @@ impl Lanes {
         let holds = entry.waiting == 0 && (entry.holders == 0 || !entry.mode.conflicts_with(mode));
         let previous_in_lane = if holds { NONE } else { entry.tail };
         let node = Node { event, queue, mode, holds, previous_in_lane, next_in_lane: NONE, next_of_event };
-        let index = match self.free_nodes.pop() {
-            Some(index) => {
-                self.nodes[index as usize] = node;
-                index
-            }
-            None => {
-                self.nodes.push(node);
-                (self.nodes.len() - 1) as u32
-            }
-        };
+        let index = self.put(node);
         let entry = &mut self.queues[queue as usize];
         if holds {
             (entry.holders, entry.mode) = (entry.holders + 1, mode);
@@ -96,6 +87,79 @@ impl Lanes {
             }
         }
         index
+    }
+
+    fn put(&mut self, node: Node) -> u32 {
+        match self.free_nodes.pop() {
+            Some(index) => {
+                self.nodes[index as usize] = node;
+                index
+            }
+            None => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as u32
+            }
+        }
+    }
+
+    /// Puts one that writes into a lane, in front of all that wait; answers the node.
+    pub(crate) fn enter_first(&mut self, lane: Lane, event: u32) -> u32 {
+        let (queue, mode) = (self.queue_of(lane), Mode::Exclusive);
+        let holds = self.queues[queue as usize].holders == 0;
+        let alone = Node { event, queue, mode, holds, previous_in_lane: NONE, next_in_lane: NONE, next_of_event: NONE };
+        let node = self.put(alone);
+        match holds {
+            true => (self.queues[queue as usize].holders, self.queues[queue as usize].mode) = (1, mode),
+            false => self.link_first(node),
+        }
+        node
+    }
+
+    /// A node that holds its lane gives it up and waits at its head. Nobody gets hold of the lane by it: somebody must enter
+    /// first afterwards.
+    pub(crate) fn stand_back(&mut self, node: u32) {
+        let queue = self.nodes[node as usize].queue;
+        self.queues[queue as usize].holders -= 1;
+        self.nodes[node as usize].holds = false;
+        self.link_first(node);
+    }
+
+    /// A node that holds its lane gives it up if those at its head are `first`, and waits behind them. Answers whether it did.
+    pub(crate) fn stand_behind(&mut self, node: u32, first: impl Fn(u32) -> bool, granted: &mut Vec<u32>) -> bool {
+        let queue = self.nodes[node as usize].queue;
+        let (mut before, mut next) = (NONE, self.queues[queue as usize].head);
+        while next != NONE && first(self.nodes[next as usize].event) {
+            (before, next) = (next, self.nodes[next as usize].next_in_lane);
+        }
+        if before == NONE {
+            return false;
+        }
+        let here = &mut self.nodes[node as usize];
+        (here.holds, here.previous_in_lane, here.next_in_lane) = (false, before, next);
+        self.nodes[before as usize].next_in_lane = node;
+        let entry = &mut self.queues[queue as usize];
+        (entry.holders, entry.waiting) = (entry.holders - 1, entry.waiting + 1);
+        match next {
+            NONE => entry.tail = node,
+            next => self.nodes[next as usize].previous_in_lane = node,
+        }
+        self.grant(queue, granted);
+        true
+    }
+
+    fn link_first(&mut self, node: u32) {
+        let entry = &mut self.queues[self.nodes[node as usize].queue as usize];
+        entry.waiting += 1;
+        let next = std::mem::replace(&mut entry.head, node);
+        self.nodes[node as usize].next_in_lane = next;
+        match next {
+            NONE => entry.tail = node,
+            next => self.nodes[next as usize].previous_in_lane = node,
+        }
+    }
+
+    pub(crate) fn has(&self, lane: Lane) -> bool {
+        self.table.contains_key(&lane)
     }
 
     /// Takes a holding node out of its lane and appends to `granted` the events that got hold of the lane by it.

@@ -31,6 +31,7 @@
 //! # Ok::<(), commute_scheduler::LaneParked>(())
 //! ```
 
+mod hold;
 mod lanes;
 mod parking;
 mod ready;
@@ -39,6 +40,6 @@ mod scheduler;
 mod span;
 
 pub use parking::{ParkScope, Parked};
-pub use report::LaneReport;
+pub use report::{LaneReport, Standing};
 pub use scheduler::{Admission, LaneParked, Options, Scheduler, Ticket, Withdrawn};
 pub use span::Span;

@@ -70,7 +70,8 @@ impl Scheduler {
                 // twice at most, however many events stand in it.
                 if mark(&mut marks, lane, mode) {
                     for behind in self.lanes.behind(node) {
-                        if known.insert(behind) {
+                        // A hold keeps its place, whoever is set aside around it.
+                        if self.events[behind as usize].state != State::Held && known.insert(behind) {
                             next.push(Reverse((self.events[behind as usize].admitted, behind)));
                         }
                     }

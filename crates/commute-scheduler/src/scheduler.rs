@@ -80,6 +80,8 @@ pub(crate) enum State {
     Ready(Class),
     Running(Class),
     BackingOff,
+    /// It is no event, but a hold.
+    Held,
 }
 
 #[derive(Debug, Clone)]
@@ -87,17 +89,17 @@ pub(crate) struct Event {
     pub(crate) generation: u32,
     pub(crate) state: State,
     /// In how many lanes it waits.
-    blocked: u32,
+    pub(crate) blocked: u32,
     /// Its primary lane is the last of this list.
     pub(crate) first_node: u32,
     /// Which admission it was: events that conflict go in this order.
     pub(crate) admitted: u64,
-    pause: Pause,
+    pub(crate) pause: Pause,
 }
 
 /// Whether an event has to wait for the clock besides its lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
+pub(crate) enum Pause {
     None,
     /// It must not become ready before `due`.
     Deferred,
@@ -126,6 +128,7 @@ struct Counts {
     ready: usize,
     running: usize,
     backing_off: usize,
+    held: usize,
 }
 
 impl Scheduler {
@@ -150,27 +153,37 @@ impl Scheduler {
     /// [`Scheduler::park_behind`].
     pub fn admit(&mut self, footprint: &Footprint, deferred: bool) -> Result<(Ticket, Admission), LaneParked> {
         self.check_parked(footprint)?;
-        let index = self.free_events.pop().unwrap_or(self.events.len() as u32);
+        let index = self.next_index();
         self.admissions += 1;
         let (mut first_node, mut blocked) = (NONE, 0);
         for access in footprint.accesses() {
             first_node = self.lanes.enter(access.lane, access.mode, index, first_node);
             blocked += u32::from(!self.lanes.node(first_node).holds);
         }
-        let generation = self.events.get(index as usize).map_or(0, |event| event.generation);
         let pause = if deferred { Pause::Deferred } else { Pause::None };
-        let event = Event { generation, state: State::Waiting, blocked, first_node, admitted: self.admissions, pause };
-        match self.events.get_mut(index as usize) {
-            Some(slot) => *slot = event,
-            None => self.events.push(event),
-        }
-        self.counts.waiting += 1;
-        let ticket = Ticket { index, generation };
+        let ticket = self.place(index, State::Waiting, blocked, first_node, pause);
         if blocked > 0 {
             return Ok((ticket, Admission::Waiting));
         }
         self.unblock(index, Class::Fresh);
         Ok((ticket, if deferred { Admission::Waiting } else { Admission::Ready }))
+    }
+
+    pub(crate) fn next_index(&mut self) -> u32 {
+        self.free_events.pop().unwrap_or(self.events.len() as u32)
+    }
+
+    pub(crate) fn place(&mut self, index: u32, state: State, blocked: u32, first_node: u32, pause: Pause) -> Ticket {
+        let generation = self.events.get(index as usize).map_or(0, |event| event.generation);
+        let event = Event { generation, state, blocked, first_node, admitted: self.admissions, pause };
+        match self.events.get_mut(index as usize) {
+            Some(slot) => *slot = event,
+            None => self.events.push(event),
+        }
+        if let Some(count) = self.counts.of(state) {
+            *count += 1;
+        }
+        Ticket { index, generation }
     }
 
     /// Hands out up to `max` ready events, and answers how many. They run until they are completed, given back, backed
@@ -191,6 +204,7 @@ impl Scheduler {
         let Some(State::Running(class)) = self.state(ticket) else { return false };
         self.set(ticket.index, State::Ready(class));
         self.ready.push_front(ticket.index, class);
+        self.yield_to_holds(ticket.index);
         true
     }
 
@@ -207,6 +221,7 @@ impl Scheduler {
         let running = matches!(self.state(ticket), Some(State::Running(_)));
         if running {
             self.set(ticket.index, State::BackingOff);
+            self.yield_to_holds(ticket.index);
         }
         running
     }
@@ -314,7 +329,7 @@ impl Scheduler {
         true
     }
 
-    fn set(&mut self, index: u32, state: State) {
+    pub(crate) fn set(&mut self, index: u32, state: State) {
         let before = std::mem::replace(&mut self.events[index as usize].state, state);
         // A waiting event is counted when it is admitted, before its first change of state.
         if let Some(count) = self.counts.of(before) {
@@ -345,10 +360,14 @@ impl Scheduler {
         self.counts.backing_off
     }
 
+    pub(crate) fn holds_in_use(&self) -> usize {
+        self.counts.held
+    }
+
     /// Whether nothing is admitted; then nothing but parked marks takes memory.
     pub fn is_idle(&self) -> bool {
         let counts = self.counts;
-        let idle = counts.waiting + counts.ready + counts.running + counts.backing_off == 0;
+        let idle = counts.waiting + counts.ready + counts.running + counts.backing_off + counts.held == 0;
         debug_assert!(!idle || (self.lanes.len() == 0 && self.lanes.nodes_in_use() == 0));
         idle
     }
@@ -367,6 +386,7 @@ impl Counts {
             State::Ready(_) => Some(&mut self.ready),
             State::Running(_) => Some(&mut self.running),
             State::BackingOff => Some(&mut self.backing_off),
+            State::Held => Some(&mut self.held),
         }
     }
 }

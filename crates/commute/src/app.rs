@@ -1,6 +1,7 @@
 //! The app: one service, its broker, its handlers and its state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::contract::Contract;
 use crate::handler::{Erased, HandlerService, HandlerSpec, Invocation, Parts, layered};
 use crate::plan::plan;
 use crate::running::Running;
+use crate::trace::Traces;
 
 /// A service under construction. All its handlers share one scheduler: two events that touch the same key never
 /// overlap, whatever topics they come from.
@@ -63,6 +65,10 @@ pub struct App {
     pub(crate) measure: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
+    pub(crate) traces: Option<Arc<dyn Traces>>,
+    #[cfg(feature = "admin")]
+    pub(crate) admin: crate::endpoints::Wanted,
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// Enough for any number of workers, small enough that the scheduler's tables stay in the cache.
@@ -99,6 +105,10 @@ impl App {
             measure: false,
             clock: Arc::new(SystemClock),
             config: Config::default(),
+            traces: None,
+            #[cfg(feature = "admin")]
+            admin: crate::endpoints::Wanted::default(),
+            control: None,
         }
     }
 
@@ -227,6 +237,43 @@ impl App {
     /// At the start: `InvalidConfig` when the configuration names a topic, handler or answer that the app does not have.
     pub fn configure(mut self, config: Config) -> Self {
         self.config = self.config.then(config);
+        self
+    }
+
+    /// Serves metrics, health, contract and statistics over HTTP at `address`, an IP address and a port; port 0 takes a free
+    /// one, which [`Running::admin_address`] tells. Everything there can be read by everybody who can reach it, so an address
+    /// that is not loopback also needs [`App::admin_beyond_loopback`].
+    ///
+    /// | Path | Answers |
+    /// |---|---|
+    /// | `/metrics` | the metrics of [`crate::metrics`], as Prometheus reads them |
+    /// | `/live` | 200; 503 once the app has failed |
+    /// | `/ready` | 200 while events are taken and handled; 503 before, while draining, and once the app has failed |
+    /// | `/drain` | whether it drains, and how much is left; a signal or [`Running::stop`] begins it |
+    /// | `/contract`, `/stats` | JSON |
+    #[cfg(feature = "admin")]
+    pub fn admin(mut self, address: impl std::fmt::Display) -> Self {
+        self.admin.address = Some(address.to_string());
+        self
+    }
+
+    /// The address of [`App::admin`] may be one that other machines reach.
+    #[cfg(feature = "admin")]
+    pub fn admin_beyond_loopback(mut self) -> Self {
+        self.admin.beyond_loopback = true;
+        self
+    }
+
+    /// Who gives the spans of handlings their ids and exports them; the crate commute-otel has one.
+    pub fn traces(mut self, traces: impl Traces) -> Self {
+        self.traces = Some(Arc::new(traces));
+        self
+    }
+
+    /// Lets operators in at a Unix socket while the app runs: `commute --socket PATH`. A broker that is a directory has such a
+    /// socket already; this is for apps on other brokers. Only this user can connect to it.
+    pub fn control(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.control = Some(socket.into());
         self
     }
 

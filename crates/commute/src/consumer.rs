@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use commute_core::{Change, Code, Context, Delivery, Error, Receiver, Result, Settlement, Timestamp};
+use commute_core::{
+    Change, Code, Context, Delivery, Envelope, Error, Outgoing, Receiver, Result, Settlement, Timestamp, extension,
+};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::engine::{Admitted, Engine};
-use crate::outcome::{dead_letter, ignored};
-use crate::parking;
+use crate::outcome::{dead_letter, given_up, ignored};
+use crate::pause::PausedBecause;
+use crate::stats::Counters;
+use crate::{parking, reply};
 
 /// One receive asks for at most this many: enough to share the cost of a wake-up, few enough to keep a batch short.
 const BATCH: usize = 512;
@@ -17,15 +21,19 @@ const BATCH: usize = 512;
 /// Consumes until it is told to stop, and gives the receiver back, which must outlive the last settlement.
 pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn Receiver>) -> Box<dyn Receiver> {
     let settler = engine.subscriptions[n].settler.clone();
+    let mut turn = 0;
     loop {
         let taken = tokio::select! {
             biased;
-            () = engine.stop.receiving.cancelled() => return receiver,
+            () = engine.stop.receiving.cancelled() => {
+                engine.subscriptions[n].counters.pause.begin(PausedBecause::Draining);
+                return receiver;
+            }
             change = settler.changed() => {
                 hear(&engine, n, change).await;
                 continue;
             }
-            taken = take(&engine, n, &mut *receiver) => taken,
+            taken = take(&engine, n, &mut *receiver, &mut turn) => taken,
         };
         // A change that came together with deliveries is heard before they are admitted.
         while let Some(change) = settler.changed().now_or_never() {
@@ -37,7 +45,7 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
                 let count = deliveries.len();
                 engine.in_hand.fetch_add(count, Ordering::AcqRel);
                 let open = engine.admission.read().await;
-                admit(&engine, n, deliveries);
+                admit(&engine, n, deliveries, turn);
                 drop(open);
                 engine.in_hand.fetch_sub(count, Ordering::AcqRel);
             }
@@ -60,9 +68,15 @@ async fn hear(engine: &Engine, n: usize, change: Change) {
     }
 }
 
-/// Waits for room, then for deliveries. Cancel safe, because `receive` is.
-async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<Vec<Delivery>> {
+/// Waits while the subscription is paused, then for room, then for deliveries. Cancel safe, because `receive` is.
+async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver, turn: &mut u64) -> Result<Vec<Delivery>> {
+    let gate = &engine.subscriptions[n].gate;
+    let Counters { pause, retrying, .. } = &engine.subscriptions[n].counters;
     loop {
+        if gate.is_shut() {
+            pause.begin(PausedBecause::Operator);
+        }
+        gate.opened(turn, &engine.settle).await;
         let room = engine.room.notified();
         tokio::pin!(room);
         // Registered before looking, so that room made in between is noticed.
@@ -71,17 +85,27 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver) -> Result<
             let dispatch = engine.dispatch();
             let ahead = engine.limits.look_ahead.saturating_sub(dispatch.in_flight[n]);
             let ready = engine.limits.window.saturating_sub(dispatch.scheduler.ready());
-            BATCH.min(ahead).min(ready)
+            let max = BATCH.min(ahead).min(ready).min(dispatch.payload_room(engine));
+            if max == 0 {
+                pause.begin(PausedBecause::of(ahead, retrying.load(Ordering::Relaxed), dispatch.in_flight[n]));
+            }
+            max
         };
         if max > 0 {
-            return receiver.receive(max).await;
+            pause.end();
         }
-        room.await;
+        tokio::select! {
+            biased;
+            () = gate.turned(*turn) => {}
+            taken = receiver.receive(max), if max > 0 => return taken,
+            () = room, if max == 0 => {}
+        }
     }
 }
 
-/// Decodes outside the lock, admits a batch inside it.
-pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
+/// Decodes outside the lock, admits a batch inside it. What was received before the subscription was paused goes back, even
+/// if it goes on already: something earlier may be on its way back, too.
+pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>, turn: u64) {
     let counters = &engine.subscriptions[n].counters;
     counters.received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
     let mut refused = Vec::new();
@@ -95,9 +119,13 @@ pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>) {
             }
         })
         .collect();
-    engine.settle.push(refused);
+    given_up(engine, refused);
     let mut ready = 0;
     let mut dispatch = engine.dispatch();
+    if engine.subscriptions[n].gate.turns() != turn {
+        engine.settle.push(events.iter().map(|(event, _)| (n, Settlement::Return { tag: event.tag })));
+        return;
+    }
     for (event, not_before) in events {
         ready += usize::from(dispatch.admit(event, not_before, engine));
     }
@@ -121,15 +149,19 @@ pub(crate) fn prepare(
         return Err(Box::new(Settlement::Return { tag }));
     }
     let refuse = |envelope, topic, code: Code, reason: String| {
-        let context = Context { envelope: Arc::new(envelope), route: sub.planned.route.clone(), attempt, published };
+        let context = Context { envelope, route: sub.planned.route.clone(), attempt, published };
         Box::new(dead_letter(engine, n, tag, topic, &context, attempt, code, reason))
     };
+    // A redriven event is for the group that gave it up; the others have had it.
+    if envelope.extensions.get(extension::REDRIVE_FOR).is_some_and(|group| *group != *sub.planned.route.subscription) {
+        return Err(Box::new(ignored(engine, n, tag, Vec::new())));
+    }
     if let Some(reason) = malformed {
         return Err(refuse(envelope, &sub.planned.dead_letters, Code::InvalidEvent, reason.to_string()));
     }
     let Some(handler) = sub.handler_of(&envelope.event_type) else {
         if sub.planned.ignore_unknown {
-            return Err(Box::new(ignored(engine, n, tag)));
+            return Err(Box::new(ignored(engine, n, tag, told_ignored(engine, n, envelope, attempt, published))));
         }
         let reason = format!("no handler of the subscription takes {}", envelope.event_type);
         return Err(refuse(envelope, &sub.planned.dead_letters, Code::UnknownType, reason));
@@ -154,13 +186,30 @@ pub(crate) fn prepare(
         attempt,
         published,
         footprint,
-        envelope: Some(Arc::new(envelope)),
+        envelope: Some(envelope),
         event: Some(event),
         backing_off: false,
         ticket: None,
         arrival: 0,
+        claimed: false,
     };
     Ok((event, not_before.and_then(|time| wait_until(engine.clock.now(), time))))
+}
+
+/// Whoever asked what becomes of an event is told that no handler takes it.
+fn told_ignored(
+    engine: &Engine,
+    n: usize,
+    envelope: Arc<Envelope>,
+    attempt: u32,
+    published: Timestamp,
+) -> Vec<Outgoing> {
+    if reply::reply_to(&envelope).is_none() {
+        return Vec::new();
+    }
+    let route = engine.subscriptions[n].planned.route.clone();
+    let context = Context { envelope, route, attempt, published };
+    reply::ignored(&engine.signer(), &context).ok().flatten().into_iter().collect()
 }
 
 fn decode(parts: &crate::handler::Parts, envelope: &commute_core::Envelope) -> Result<crate::handler::Decoded> {

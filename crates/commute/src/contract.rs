@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::Setting;
 use crate::handler::Scope;
-use crate::plan::Planned;
+use crate::plan::{Planned, PlannedHandler};
 use crate::retry::{Exhausted, OnFailure};
 
 /// What an app is promised. `Display` is for people, `Serialize` for programs.
@@ -114,6 +114,7 @@ impl SubscriptionContract {
                         .topics
                         .iter()
                         .map(|(name, topic)| ((*name).to_owned(), topic.to_string()))
+                        .chain(only_replied(handler))
                         .collect(),
                     attempts: handler.parts.backoff.attempts,
                     backoff: (handler.parts.backoff.ceiling(1), handler.parts.backoff.longest),
@@ -132,6 +133,12 @@ impl SubscriptionContract {
                 .collect(),
         }
     }
+}
+
+/// What goes to no topic.
+fn only_replied(handler: &PlannedHandler) -> impl Iterator<Item = (String, String)> {
+    let without = handler.parts.emits.iter().filter(|name| !handler.topics.contains_key(*name));
+    without.map(|name| ((*name).to_owned(), "whoever asked".to_owned()))
 }
 
 /// What several instances keep of a handler's order, and whether that is less than one instance does.
@@ -215,6 +222,11 @@ impl fmt::Display for Contract {
             }
             None => writeln!(f, "  handled events are not remembered: a redelivery has a second effect")?,
         }
+        writeln!(
+            f,
+            "  an event that says replyto=NAME.results is answered there with what became of it, in the step that settles it; \
+             any other replyto is ignored"
+        )?;
         writeln!(f, "  {} workers; store: {}", self.workers, self.store.as_deref().unwrap_or("none"))?;
         for subscription in &self.subscriptions {
             writeln!(f, "  {} of {}", subscription.subscription, subscription.topic)?;

@@ -14,19 +14,24 @@ use std::time::Duration;
 
 use commute_core::{
     Clock, Context, DeliveryTag, Envelope, Error, Footprint, Lane, Mode, Outgoing, Result, Settlement, Settler,
-    SharedBroker, Timestamp, extension,
+    SharedBroker, Timestamp,
 };
 use commute_scheduler::{ParkScope, Scheduler, Span, Ticket, Withdrawn};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
 use crate::app::Limits;
 use crate::handler::Decoded;
+use crate::operate::{Gate, KeyHold};
 use crate::plan::{Planned, PlannedHandler};
-use crate::publish::caused;
+use crate::publish::{Signer, caused};
+use crate::published::Published;
+use crate::reply::Reply;
 use crate::settle::SettleQueue;
 use crate::shutdown::Stop;
 use crate::stats::{Counters, lock};
+use crate::trace::{TraceParent, Traces};
 
 /// What all rooms of a running app share.
 pub(crate) struct Engine {
@@ -36,10 +41,15 @@ pub(crate) struct Engine {
     pub(crate) subscriptions: Vec<Sub>,
     pub(crate) limits: Limits,
     pub(crate) workers: usize,
+    /// How many workers can be at work in the same moment, if none of them waits.
+    pub(crate) threads: usize,
     pub(crate) settle: SettleQueue,
     pub(crate) stop: Stop,
     pub(crate) failure: OnceLock<Error>,
     pub(crate) work_nanos: AtomicU64,
+    pub(crate) published: Arc<Published>,
+    /// Who gives the spans of handlings their ids, if somebody does.
+    pub(crate) traces: Option<Arc<dyn Traces>>,
     /// Deliveries that were taken and are not admitted yet.
     pub(crate) in_hand: AtomicUsize,
     /// Something is ready.
@@ -50,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) timer: Notify,
     /// Held shared while admitting deliveries, exclusively while a lane is released.
     pub(crate) admission: RwLock<()>,
+    /// How much an operator has paused. A hint for workers; the truth is behind the lock.
+    pub(crate) pauses: AtomicUsize,
     dispatch: Mutex<Dispatch>,
 }
 
@@ -60,6 +72,7 @@ pub(crate) struct Sub {
     pub(crate) settler: Arc<dyn Settler>,
     pub(crate) counters: Counters,
     pub(crate) revoked: Revoked,
+    pub(crate) gate: Gate,
 }
 
 /// Incarnations that another instance has taken over.
@@ -123,6 +136,8 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Option<Ticket>,
     /// The number of its admission; zero until then.
     pub(crate) arrival: u64,
+    /// It is in the hands of a worker.
+    pub(crate) claimed: bool,
 }
 
 /// An event in the hands of a worker.
@@ -143,26 +158,36 @@ pub(crate) struct SetAside {
     pub(crate) subscription: usize,
     pub(crate) tag: DeliveryTag,
     pub(crate) lanes: Vec<(Lane, Mode)>,
-    /// When the event was admitted, counted: what comes back comes back in this order, whatever was parked first.
+    /// When the event was admitted, counted.
     pub(crate) arrival: u64,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// Its own failure; nothing when it waits behind another.
+    pub(crate) reason: Option<Arc<str>>,
+    /// When the broker took it in, if this process received it.
+    pub(crate) published: Option<Timestamp>,
 }
 
 /// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.
 pub(crate) struct Dispatch {
     pub(crate) scheduler: Scheduler,
-    admitted: Vec<Option<Admitted>>,
+    pub(crate) admitted: Vec<Option<Admitted>>,
     pub(crate) in_flight: Vec<usize>,
+    /// In the hands of workers, per subscription.
+    pub(crate) running: Vec<usize>,
     payloads: usize,
     pub(crate) transacting: usize,
-    due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
+    pub(crate) due: BinaryHeap<Reverse<(Instant, u64, Waiting)>>,
     order: u64,
     pub(crate) arrivals: u64,
     pub(crate) parked: Vec<SetAside>,
+    /// Keys that an operator has paused.
+    pub(crate) holds: Vec<KeyHold>,
     pub(crate) span: Option<Span>,
 }
 
 /// What becomes due.
-enum Waiting {
+pub(crate) enum Waiting {
     /// It holds its lanes.
     Held(Ticket),
     /// It let its lanes go and queues again.
@@ -197,17 +222,20 @@ impl Engine {
         limits: Limits,
         workers: usize,
         measure: bool,
+        traces: Option<Arc<dyn Traces>>,
     ) -> Self {
         let dispatch = Dispatch {
             scheduler: Scheduler::new(commute_scheduler::Options::default()),
             admitted: Vec::new(),
             in_flight: vec![0; subscriptions.len()],
+            running: vec![0; subscriptions.len()],
             payloads: 0,
             transacting: 0,
             due: BinaryHeap::new(),
             order: 0,
             arrivals: 0,
             parked: Vec::new(),
+            holds: Vec::new(),
             span: measure.then(Span::default),
         };
         Engine {
@@ -217,15 +245,19 @@ impl Engine {
             subscriptions,
             limits,
             workers,
+            threads: Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers()),
             settle: SettleQueue::default(),
             stop: Stop::default(),
             failure: OnceLock::new(),
             work_nanos: AtomicU64::new(0),
+            published: Arc::default(),
+            traces,
             in_hand: AtomicUsize::new(0),
             work: Notify::new(),
             room: Notify::new(),
             timer: Notify::new(),
             admission: RwLock::new(()),
+            pauses: AtomicUsize::new(0),
             dispatch: Mutex::new(dispatch),
         }
     }
@@ -249,21 +281,30 @@ impl Engine {
         subscription: usize,
         handler: usize,
         cause: &Context,
+        trace: Option<TraceParent>,
         events: Vec<commute_core::Emitted>,
     ) -> Result<Vec<Outgoing>> {
-        if events.is_empty() {
+        let mut reply = Reply::asked(cause);
+        if events.is_empty() && reply.is_none() {
             return Ok(Vec::new());
         }
-        let topics = &self.subscriptions[subscription].handler(handler).topics;
+        let PlannedHandler { topics, parts, .. } = self.subscriptions[subscription].handler(handler);
         let now = self.clock.now();
         let mut outgoing = Vec::with_capacity(events.len());
         for (ordinal, event) in (0..).zip(events) {
-            // The plan has checked that every type an answer can emit has a topic.
-            let Some(topic) = topics.get(event.event_type).cloned() else {
+            let topic = topics.get(event.event_type).cloned();
+            if let Some(reply) = &mut reply {
+                reply.add(cause, ordinal, &event, topic.as_ref());
+            }
+            // The plan has checked that every type an answer can emit has a topic, or that it goes to whoever asked.
+            let Some(topic) = topic else {
+                if parts.replies {
+                    continue;
+                }
                 let detail = format!("an answer of type {} has no topic", event.event_type);
                 return Err(Error::new(commute_core::Code::InvalidApp, detail));
             };
-            let envelope = caused(cause, ordinal, event, &self.name, now)?;
+            let envelope = caused(cause, trace, ordinal, event, &self.name, now)?;
             let size = envelope.size();
             let limit = self.broker.capabilities().max_event_bytes;
             if size > limit {
@@ -273,7 +314,15 @@ impl Engine {
             }
             outgoing.push(Outgoing { topic, envelope, not_before: None });
         }
+        if let Some(reply) = reply {
+            outgoing.push(reply.done(&self.signer(), cause)?);
+        }
         Ok(outgoing)
+    }
+
+    /// In whose name events are published now.
+    pub(crate) fn signer(&self) -> Signer<'_> {
+        Signer { name: &self.name, now: self.clock.now(), given: self.broker.capabilities() }
     }
 
     /// Makes the context of a job; the envelope must be there.
@@ -288,8 +337,21 @@ impl Engine {
 }
 
 impl Dispatch {
+    /// How many more events can be admitted without a payload that would have to be dropped and read again. Without end
+    /// when the workers are about to run dry: then it is worth its price to look behind what is in the way.
+    pub(crate) fn payload_room(&self, engine: &Engine) -> usize {
+        match self.scheduler.ready() < engine.workers.div_ceil(8) {
+            true => usize::MAX,
+            false => engine.limits.window.saturating_sub(self.payloads),
+        }
+    }
+
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
+        if engine.subscriptions[event.subscription].gate.is_shut() {
+            engine.settle.push([(event.subscription, Settlement::Return { tag: event.tag })]);
+            return false;
+        }
         self.arrivals += 1;
         event.arrival = self.arrivals;
         event.ticket = None;
@@ -328,6 +390,8 @@ impl Dispatch {
         for ticket in tickets.drain(..) {
             if let Some(event) = self.admitted[ticket.index()].as_mut() {
                 self.payloads -= usize::from(event.envelope.is_some());
+                event.claimed = true;
+                self.running[event.subscription] += 1;
                 jobs.push(Job {
                     ticket,
                     subscription: event.subscription,
@@ -342,10 +406,12 @@ impl Dispatch {
         }
     }
 
-    /// Gives back everything of an incarnation that is not running. Answers how many that were.
-    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: u32, engine: &Engine) -> usize {
+    /// Gives back everything of a subscription that is not running, or of one incarnation of it. Answers how many that were.
+    pub(crate) fn withdraw(&mut self, subscription: usize, incarnation: Option<u32>, engine: &Engine) -> usize {
         let counters = &engine.subscriptions[subscription].counters;
-        let theirs = |event: &Admitted| event.subscription == subscription && event.tag.incarnation == incarnation;
+        let theirs = |event: &Admitted| {
+            event.subscription == subscription && incarnation.is_none_or(|theirs| event.tag.incarnation == theirs)
+        };
         let mut back = Vec::new();
         let tickets: Vec<_> = self.admitted.iter().flatten().filter(|event| theirs(event)).collect();
         let tickets: Vec<_> = tickets.into_iter().filter_map(|event| event.ticket).collect();
@@ -376,9 +442,14 @@ impl Dispatch {
     }
 
     /// Takes back a job that was not begun.
-    pub(crate) fn give_back(&mut self, job: Job) {
+    pub(crate) fn give_back(&mut self, job: Job, engine: &Engine) {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            self.return_to_broker(&job, engine);
+            return;
+        }
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
             self.payloads += usize::from(job.envelope.is_some());
+            self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
             (event.envelope, event.event) = (job.envelope, job.event);
             self.scheduler.give_back(job.ticket);
         }
@@ -393,10 +464,15 @@ impl Dispatch {
         self.scheduler.complete(ticket)
     }
 
-    /// The event failed and waits for its next attempt. It keeps its lanes.
-    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) {
+    /// The event failed and waits for its next attempt. It keeps its lanes. Answers how many became ready all the same,
+    /// because it went back to the broker.
+    pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
+        if engine.subscriptions[job.subscription].gate.is_shut() {
+            return self.return_to_broker(&job, engine);
+        }
         let keep_payload = self.payloads < engine.limits.window;
         if let Some(event) = self.admitted[job.ticket.index()].as_mut() {
+            self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
             event.attempt = next_attempt;
             event.backing_off = true;
             event.envelope = job.envelope.filter(|_| keep_payload);
@@ -405,6 +481,13 @@ impl Dispatch {
             self.scheduler.back_off(job.ticket);
             self.wake_at(until, Waiting::Held(job.ticket), engine);
         }
+        0
+    }
+
+    /// The subscription is paused: the event is delivered again when it goes on. Answers how many became ready.
+    pub(crate) fn return_to_broker(&mut self, job: &Job, engine: &Engine) -> usize {
+        engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
+        self.complete(job.ticket, Duration::ZERO)
     }
 
     /// The event failed and waits for its next attempt. Its lanes go on; it queues again when it is due.
@@ -440,9 +523,18 @@ impl Dispatch {
         reason: Option<String>,
         engine: &Engine,
     ) {
-        let Admitted { subscription, tag, arrival, .. } = *event;
+        let Admitted { subscription, tag, arrival, published, .. } = *event;
         Counters::add(&engine.subscriptions[subscription].counters.parked);
-        self.parked.push(SetAside { subscription, tag, lanes: lanes.clone(), arrival });
+        let (published, why) = (Some(published), reason.as_deref().map(Arc::from));
+        self.parked.push(SetAside {
+            subscription,
+            tag,
+            lanes: lanes.clone(),
+            arrival,
+            attempts,
+            reason: why,
+            published,
+        });
         engine.settle.push([(subscription, Settlement::Park { tag, attempts, lanes, reason })]);
     }
 
@@ -488,16 +580,11 @@ impl Dispatch {
         }
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
-        let event = self.admitted.get_mut(ticket.index())?.take()?;
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Admitted> {
+        let mut event = self.admitted.get_mut(ticket.index())?.take()?;
+        self.running[event.subscription] -= usize::from(std::mem::take(&mut event.claimed));
         self.payloads -= usize::from(event.envelope.is_some());
         self.in_flight[event.subscription] -= 1;
         Some(event)
     }
-}
-
-/// The correlation id of an event, or its own id when it began the transaction: what log lines of one business
-/// transaction have in common.
-pub(crate) fn correlation(envelope: &Envelope) -> &str {
-    envelope.extensions.get(extension::CORRELATION_ID).unwrap_or(envelope.id.as_str())
 }

@@ -7,18 +7,33 @@ mod app;
 mod config;
 mod consumer;
 mod contract;
+mod control;
+mod dead_letter;
 mod depth;
 mod drivers;
+mod durations;
+#[cfg(feature = "admin")]
+mod endpoints;
 mod engine;
 mod handler;
+pub mod metrics;
 pub mod middleware;
+mod monitor;
+mod operate;
 mod outcome;
 mod parking;
+mod pause;
 mod plan;
 mod publish;
+mod published;
+mod pull;
+mod rate;
 mod relay;
+mod reply;
+mod results;
 mod retry;
 mod running;
+mod sampler;
 mod settle;
 mod shutdown;
 mod stats;
@@ -27,24 +42,36 @@ mod trace;
 mod worker;
 
 pub mod prelude;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use app::App;
+pub use commute_core::admin;
 pub use commute_core::foreign::{Origin, field, header, text};
+pub use commute_core::operate::{HeadState, LaneHead, LaneInfo, Released};
 pub use commute_core::{
     Access, Answer, Capabilities, Clock, Code, Context, DeadLetter, Envelope, Error, Event, EventId, Footprint,
     FromContext, Handler, HandlerError, Headers, Incoming, IntoOutcome, Key, KeyPart, Lane, Mapping, Meta, Needs,
-    Outcome, Receipt, Reject, Result, SharedBroker, State, SystemClock, Timestamp, Topic, commutes, reads, writes,
+    Outcome, Receipt, Reject, Result, SharedBroker, State, SubscriptionName, SystemClock, Timestamp, Topic, commutes,
+    reads, writes,
 };
 #[cfg(feature = "macros")]
 pub use commute_macros::{Event, Events};
 pub use config::{Checked, CheckedBroker, Config, ConfigKey, Setting};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
+pub use control::{Console, Intent, Reached};
 pub use drivers::connect;
+pub use durations::Distribution;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
+pub use monitor::{Health, Monitor};
+pub use pause::PausedBecause;
 pub use publish::{Message, Publisher};
+pub use pull::{Pulled, Puller, PullerBuilder};
+pub use results::{Answered, Asked, Expect, HandledResult, Requests, RequestsBuilder, ResultOutcome, Results};
 pub use retry::{Backoff, Exhausted, OnFailure};
 pub use running::{Left, Running};
-pub use stats::{Stats, SubscriptionStats};
+pub use stats::{Stats, SubscriptionStats, TopicStats};
+pub use trace::{TraceParent, Traces};
 
 /// For code that the derive macros write.
 #[doc(hidden)]
@@ -56,3 +83,14 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And those of the guide's pages about what has no room of its own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/results.md")]
+#[doc = include_str!("../../../docs/guide/pulling.md")]
+struct ResultsAndPulling;
+
+/// The code blocks of the page about testing are compiled.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/guide/testing.md")]
+struct TestingPage;

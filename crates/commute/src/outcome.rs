@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{
-    Code, Committed, Context, DeadLetter, Emitted, Envelope, Error, HandlerError, Outgoing, Settlement, Transact, Unit,
-    UnitError, cloudevents,
-};
+use commute_core::{Code, Committed, Context, HandlerError, Outgoing, Settlement, Transact, Unit, UnitError};
 use tokio::time::Instant;
 
-use crate::engine::{Engine, Job};
-use crate::plan::dead_letter_id;
-use crate::publish::caused;
+use crate::engine::{Engine, Job, SetAside};
+use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
 use crate::stats::Counters;
+use crate::trace::TraceParent;
 use crate::worker::succeeded;
 
 /// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
@@ -22,7 +19,14 @@ use crate::worker::succeeded;
 const LOST_DELAY: Duration = Duration::from_millis(100);
 
 /// Leaves work to its store; what comes of it is concluded from the store's thread.
-pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: Box<dyn Transact>, started: Instant) {
+pub(crate) fn transact(
+    engine: &Arc<Engine>,
+    job: Job,
+    context: Context,
+    trace: Option<TraceParent>,
+    work: Box<dyn Transact>,
+    started: Instant,
+) {
     engine.dispatch().transacting += 1;
     let unit = Unit {
         subscription: context.route.subscription.clone(),
@@ -30,7 +34,7 @@ pub(crate) fn transact(engine: &Arc<Engine>, job: Job, context: Context, work: B
         stage: {
             let (engine, context) = (engine.clone(), context.clone());
             let (subscription, handler) = (job.subscription, job.handler);
-            Box::new(move |events| engine.stage(subscription, handler, &context, events))
+            Box::new(move |events| engine.stage(subscription, handler, &context, trace, events))
         },
     };
     let engine = engine.clone();
@@ -50,7 +54,10 @@ fn concluded(
             let took = started.elapsed();
             match committed {
                 Committed::Fresh => succeeded(engine, &job, took),
-                Committed::Duplicate => Counters::add(&counters.duplicates),
+                Committed::Duplicate => {
+                    Counters::add(&counters.duplicates);
+                    counters.attempted(took);
+                }
             }
             engine.subscriptions[job.subscription].handler(job.handler).budget.deposit();
             // The inbox mark is in the store, where it was committed with the effects.
@@ -62,6 +69,7 @@ fn concluded(
         }
         Err(UnitError::Failed(error)) => {
             engine.dispatch().transacting -= 1;
+            counters.attempted(started.elapsed());
             failed(engine, job, context, error);
         }
         Err(UnitError::Lost(error)) => {
@@ -69,7 +77,7 @@ fn concluded(
             let attempt = job.attempt;
             let mut dispatch = engine.dispatch();
             dispatch.transacting -= 1;
-            dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
+            let _ready = dispatch.hold(job, Instant::now() + LOST_DELAY, attempt, engine);
         }
     }
     engine.work.notify_one();
@@ -95,6 +103,7 @@ pub(crate) fn failed(engine: &Engine, job: Job, context: &Context, error: Handle
                 let reason = format!("{} ({})", error.reason(), error.code());
                 tracing::warn!(app = %engine.name, event = %context.envelope.id, %reason, "an event is parked with its lanes");
                 engine.dispatch().park(&job, handler.park_scope(), reason, engine);
+                tell_parked(engine, context, job.attempt, Code::AttemptsExhausted, &error.reason());
                 engine.work.notify_one();
                 engine.room.notify_waiters();
             }
@@ -109,10 +118,7 @@ fn retry(engine: &Engine, job: Job, on_failure: OnFailure, delay: Duration) {
     let (until, next) = (Instant::now() + delay, job.attempt + 1);
     let mut dispatch = engine.dispatch();
     let ready = match on_failure {
-        OnFailure::HoldLane => {
-            dispatch.hold(job, until, next, engine);
-            0
-        }
+        OnFailure::HoldLane => dispatch.hold(job, until, next, engine),
         OnFailure::ReleaseLane => dispatch.release(job, until, next, engine),
     };
     drop(dispatch);
@@ -126,7 +132,7 @@ fn give_up(engine: &Engine, job: Job, context: &Context, code: Code, reason: Str
     let topic = &engine.subscriptions[job.subscription].handler(job.handler).dead_letters;
     let attempts = job.attempt;
     let settlement = dead_letter(engine, job.subscription, job.tag, topic, context, attempts, code, reason);
-    engine.settle.push([(job.subscription, settlement)]);
+    given_up(engine, vec![(job.subscription, settlement)]);
     engine.dispatch().complete(job.ticket, Duration::ZERO);
     engine.work.notify_one();
     engine.room.notify_waiters();
@@ -145,43 +151,64 @@ pub(crate) fn dead_letter(
     code: Code,
     reason: String,
 ) -> Settlement {
-    let sub = &engine.subscriptions[subscription];
     tracing::warn!(app = %engine.name, event = %context.envelope.id, %code, %reason, "an event becomes a dead letter");
-    let letter = DeadLetter {
-        code: code.number().to_owned(),
-        reason,
-        attempts,
-        subscription: context.route.subscription.to_string(),
-        topic: context.route.topic.to_string(),
-        event: cloudevents::to_json(&context.envelope),
-    };
-    let publish = match dead_letter_envelope(engine, context, &letter) {
-        Ok(envelope) if envelope.size() > engine.broker.capabilities().max_event_bytes => {
-            Counters::add(&sub.counters.parked);
-            tracing::warn!(app = %engine.name, event = %context.envelope.id, "its dead letter would be too large; it is parked");
-            let reason = Some(format!("{} ({code}); its dead letter would be too large", letter.reason));
-            return Settlement::Park { tag, attempts, lanes: Vec::new(), reason };
+    match crate::dead_letter::given_up(&engine.signer(), tag, topic, context, attempts, code, reason) {
+        Ok(settlement) => {
+            match &settlement {
+                Settlement::Park { attempts, reason, .. } => {
+                    tell_parked(engine, context, *attempts, code, reason.as_deref().unwrap_or_default());
+                }
+                _ => Counters::add(&engine.subscriptions[subscription].counters.dead),
+            }
+            settlement
         }
-        Ok(envelope) => vec![Outgoing { topic: topic.clone(), envelope, not_before: None }],
         Err(error) => {
             // A dead letter that cannot be written must not take the event with it.
             engine.fail(error);
-            return Settlement::Return { tag };
+            Settlement::Return { tag }
         }
-    };
-    Counters::add(&sub.counters.dead);
-    Settlement::Ack { tag, publish, mark: engine.broker.capabilities().inbox_retention.is_some() }
+    }
 }
 
-fn dead_letter_envelope(engine: &Engine, context: &Context, letter: &DeadLetter) -> Result<Envelope, Error> {
-    let emitted = Emitted::encode(letter)?;
-    let mut envelope = caused(context, u32::MAX, emitted, &engine.name, engine.clock.now())?;
-    envelope.id = dead_letter_id(&context.envelope.id, &context.route.subscription);
-    Ok(envelope)
+/// Whoever asked what becomes of the event is told that it is parked, once that is durable.
+fn tell_parked(engine: &Engine, context: &Context, attempts: u32, code: Code, reason: &str) {
+    match reply::parked(&engine.signer(), context, attempts, code, reason) {
+        Ok(told) => engine.settle.tell(told),
+        Err(error) => {
+            tracing::warn!(app = %engine.name, event = %context.envelope.id, %error, "nobody is told that it is parked")
+        }
+    }
+}
+
+/// Hands over what became of events that are not handled any more. One that is parked, on no lane, is remembered, so that it
+/// can be released.
+pub(crate) fn given_up(engine: &Engine, settlements: Vec<(usize, Settlement)>) {
+    let parked = |(_, settlement): &&(usize, Settlement)| matches!(settlement, Settlement::Park { .. });
+    if settlements.iter().find(parked).is_none() {
+        return engine.settle.push(settlements);
+    }
+    let mut dispatch = engine.dispatch();
+    for (subscription, settlement) in &settlements {
+        if let Settlement::Park { tag, attempts, reason, .. } = settlement {
+            Counters::add(&engine.subscriptions[*subscription].counters.parked);
+            dispatch.arrivals += 1;
+            let (arrival, reason) = (dispatch.arrivals, reason.as_deref().map(Into::into));
+            let (subscription, tag, attempts) = (*subscription, *tag, *attempts);
+            let lanes = Vec::new();
+            dispatch.parked.push(SetAside { subscription, tag, lanes, arrival, attempts, reason, published: None });
+        }
+    }
+    // Under the lock: whoever finds one parked can take it back as soon as what was handed over is durable.
+    engine.settle.push(settlements);
 }
 
 /// Counts a delivery that needs no handling.
-pub(crate) fn ignored(engine: &Engine, subscription: usize, tag: commute_core::DeliveryTag) -> Settlement {
+pub(crate) fn ignored(
+    engine: &Engine,
+    subscription: usize,
+    tag: commute_core::DeliveryTag,
+    publish: Vec<Outgoing>,
+) -> Settlement {
     engine.subscriptions[subscription].counters.ignored.fetch_add(1, Ordering::Relaxed);
-    Settlement::Ack { tag, publish: Vec::new(), mark: false }
+    Settlement::Ack { tag, publish, mark: false }
 }

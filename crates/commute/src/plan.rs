@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use commute_core::{Broker, Code, Error, EventId, Mapping, Result, Route, States, Topic, Types};
+use commute_core::{Broker, Code, Error, Mapping, Result, Route, States, Topic, Types};
 use commute_scheduler::ParkScope;
 
 use crate::app::App;
@@ -56,6 +56,10 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
     wrong.check(Topic::new(&*app.name).is_ok(), || {
         format!("app name {:?}: use the characters of a topic name", app.name)
     });
+    #[cfg(feature = "admin")]
+    if let Err(why) = app.admin.checked() {
+        wrong.say(why);
+    }
     for name in &app.repeated_states {
         wrong.say(format!("state {name} is given twice"));
     }
@@ -197,8 +201,11 @@ fn check(
         }
         match &all {
             Some(topic) => drop(topics.insert(name, topic.clone())),
-            None if parts.topics.all.is_some() => {}
-            None => wrong.say(format!("{place}: answers with {name}, but says no topic; add .publishes(topic)")),
+            None if parts.topics.all.is_some() || parts.replies => {}
+            None => wrong.say(format!(
+                "{place}: answers with {name}, but says no topic; add .publishes(topic), or .replies() when only whoever \
+                 asked shall have it"
+            )),
         }
     }
     let when_exhausted = parts.when_exhausted.unwrap_or(match parts.scope {
@@ -207,11 +214,6 @@ fn check(
     });
     let budget = Budget::new(parts.backoff.budget);
     source.and(dead_letters).map(|dead_letters| PlannedHandler { parts, topics, when_exhausted, dead_letters, budget })
-}
-
-/// The id of the dead letter of an event in a subscription: the same however often it is written.
-pub(crate) fn dead_letter_id(event: &EventId, subscription: &str) -> EventId {
-    event.derive(subscription, u32::MAX)
 }
 
 /// Everything that is wrong with an app.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_core::{
-    Clock, Context, Emitted, Envelope, Event, EventId, Outgoing, Receipt, Result, SharedBroker, SystemClock, Timestamp,
-    Topic, extension,
+    Capabilities, Clock, Context, Emitted, Envelope, Event, EventId, Outgoing, Receipt, Result, SharedBroker,
+    SystemClock, Timestamp, Topic, extension,
 };
 use tokio::sync::Semaphore;
+
+use crate::published::Published;
+use crate::trace::TraceParent;
 
 /// Publishes events in the name of one source. Cheap to clone; all clones share the broker's back-pressure.
 ///
@@ -20,6 +23,7 @@ pub struct Publisher {
     source: Arc<str>,
     clock: Arc<dyn Clock>,
     in_flight: Arc<Semaphore>,
+    published: Arc<Published>,
 }
 
 /// How many batches of one publisher and its clones may wait for their receipts at once: enough to fill a group of the
@@ -29,12 +33,24 @@ const IN_FLIGHT: usize = 1024;
 impl Publisher {
     /// A publisher that signs with `source`, a service name or URI.
     pub fn new(broker: SharedBroker, source: impl Into<Arc<str>>) -> Self {
+        Publisher::with_clock(broker, source, Arc::new(SystemClock))
+    }
+
+    /// A publisher that takes the time from an app's clock.
+    pub(crate) fn with_clock(broker: SharedBroker, source: impl Into<Arc<str>>, clock: Arc<dyn Clock>) -> Self {
         Publisher {
             broker,
             source: source.into(),
-            clock: Arc::new(SystemClock),
+            clock,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            published: Arc::default(),
         }
+    }
+
+    /// Counts what it publishes together with others.
+    pub(crate) fn counted(mut self, published: Arc<Published>) -> Self {
+        self.published = published;
+        self
     }
 
     /// Publishes one event. The receipt means that it is durable.
@@ -87,7 +103,9 @@ impl Publisher {
         }
         // Fair, so that publishes that wait here go on in their order. It is never closed.
         let _permit = self.in_flight.acquire().await;
-        self.broker.publish(batch).await
+        let receipts = self.broker.publish(batch).await?;
+        self.published.add(&topic, receipts.len());
+        Ok(receipts)
     }
 }
 
@@ -148,6 +166,17 @@ impl Message {
         self
     }
 
+    /// The id that was given, or a new one, which it has from now on.
+    pub(crate) fn settled_id(&mut self) -> EventId {
+        self.id.get_or_insert_with(EventId::generate).clone()
+    }
+
+    /// Its own id, or `other`; and whether it has one.
+    #[cfg(feature = "testing")]
+    pub(crate) fn id_or(&self, other: &EventId) -> (EventId, bool) {
+        (self.id.as_ref().unwrap_or(other).clone(), self.id.is_some())
+    }
+
     fn outgoing(self, topic: &Topic, source: &Arc<str>, now: Timestamp) -> Result<Outgoing> {
         let mut envelope = envelope(self.event, source, self.time.unwrap_or(now))?;
         if let Some(id) = self.id {
@@ -173,10 +202,20 @@ fn envelope(event: Emitted, source: &Arc<str>, time: Timestamp) -> Result<Envelo
     Ok(envelope)
 }
 
+/// In whose name, when, and within which limits events are published because of another.
+#[derive(Clone, Copy)]
+pub(crate) struct Signer<'a> {
+    pub(crate) name: &'a Arc<str>,
+    pub(crate) now: Timestamp,
+    pub(crate) given: &'a Capabilities,
+}
+
 /// Makes the envelope of the `ordinal`-th event that a handler answered: its id is derived from its cause, so that
-/// publishing it again after a crash is noticed, and it carries correlation, causation and trace on.
+/// publishing it again after a crash is noticed, and it carries correlation, causation and trace on: the one that is
+/// given, or one that is derived from the cause.
 pub(crate) fn caused(
     cause: &Context,
+    trace: Option<TraceParent>,
     ordinal: u32,
     event: Emitted,
     source: &Arc<str>,
@@ -188,7 +227,8 @@ pub(crate) fn caused(
     let correlation = origin.extensions.get(extension::CORRELATION_ID).unwrap_or(origin.id.as_str());
     envelope.extensions.set(extension::CORRELATION_ID, correlation)?;
     envelope.extensions.set(extension::CAUSATION_ID, origin.id.as_str())?;
-    envelope.extensions.set(extension::TRACE_PARENT, crate::trace::child_of(origin).to_string())?;
+    let trace = trace.unwrap_or_else(|| crate::trace::child_of(origin));
+    envelope.extensions.set(extension::TRACE_PARENT, trace.to_string())?;
     if let Some(state) = origin.extensions.get(extension::TRACE_STATE) {
         envelope.extensions.set(extension::TRACE_STATE, state)?;
     }

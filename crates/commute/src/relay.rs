@@ -40,10 +40,14 @@ async fn forward(engine: &Engine, outbox: &dyn Outbox) -> Result<()> {
     }
 }
 
-async fn publish(engine: &Engine, batch: Vec<Outgoing>) -> Result<()> {
+/// Publishes, and waits while the broker is away for a moment.
+pub(crate) async fn publish(engine: &Engine, batch: Vec<Outgoing>) -> Result<()> {
     loop {
         match engine.broker.publish(batch.clone()).await {
-            Ok(_receipts) => return Ok(()),
+            Ok(_receipts) => {
+                engine.published.add_all(&batch);
+                return Ok(());
+            }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(app = %engine.name, %error, "staged events cannot be published yet");
                 tokio::time::sleep(AWAY).await;

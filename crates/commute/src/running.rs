@@ -1,36 +1,47 @@
 //! A running app: its tasks, and the handle that watches, releases and stops it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{Code, Error, Lane, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionSpec};
+use commute_core::admin::DEAD_LETTERS;
+use commute_core::{
+    Broker, Code, Error, Lane, Operate, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionName,
+    SubscriptionSpec,
+};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::contract::Contract;
+use crate::control::Front;
 use crate::engine::{Engine, Revoked, Sub};
 use crate::handler::subscription_lane;
+use crate::monitor::Monitor;
+use crate::operate::{Gate, Operator};
 use crate::parking;
 use crate::plan::plan;
 use crate::publish::Publisher;
-use crate::stats::{Counters, Stats, SubscriptionStats};
-use crate::{consumer, depth, relay, settle, timer, worker};
+use crate::stats::{Counters, Stats};
+use crate::{consumer, depth, relay, sampler, settle, timer, worker};
 
 /// A lease is how long a backend on the other side of a network waits for a sign of life.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
-    engine: Arc<Engine>,
-    contract: Contract,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) operator: Arc<Operator>,
     store: Option<Arc<dyn Store>>,
-    outbox: Option<Arc<dyn Outbox>>,
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
     workers: TaskTracker,
     others: TaskTracker,
     drain: Duration,
+    front: Option<Arc<Front>>,
+    #[cfg(feature = "admin")]
+    admin: Option<crate::endpoints::Admin>,
 }
 
 /// What a stop left behind.
@@ -45,8 +56,13 @@ pub struct Left {
 impl Running {
     pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
         let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
-        let (workers, measure, store) = (app.workers, app.measure, app.store.clone());
+        let (workers, measure, store, traces) = (app.workers, app.measure, app.store.clone(), app.traces.clone());
+        let control = app.control.clone();
+        #[cfg(feature = "admin")]
+        let wanted = app.admin.clone();
         let (planned, contract) = plan(app, &*broker)?;
+        #[cfg(feature = "admin")]
+        let admin = wanted.bind().await?;
         tracing::info!(app = %name, contract = %contract, "starting");
         for warning in &contract.warnings {
             tracing::warn!(app = %name, warning, "several instances");
@@ -66,23 +82,46 @@ impl Running {
                 settler: opened.settler,
                 counters: Counters::new(),
                 revoked: Revoked::default(),
+                gate: Gate::default(),
             });
         }
-        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure);
+        keep_dead_letters(&*broker, &subscriptions).await?;
+        let front = match control {
+            Some(path) => Some(Front::at(&path, broker.clone()).await?),
+            None => None,
+        };
+        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure, traces);
         let engine = Arc::new(engine);
         parking::recall(&engine).await?;
         let outbox = store.as_ref().map(|store| store.outbox());
+        let others = TaskTracker::new();
+        let operator = Operator {
+            engine: engine.clone(),
+            contract: Arc::new(contract),
+            outbox: outbox.clone(),
+            tasks: others.clone(),
+        };
         let mut running = Running {
             engine,
-            contract,
+            operator: Arc::new(operator),
             store,
             outbox,
             consumers: Vec::new(),
             workers: TaskTracker::new(),
-            others: TaskTracker::new(),
+            others,
             drain,
+            front,
+            #[cfg(feature = "admin")]
+            admin,
         };
         running.spawn(receivers);
+        #[cfg(feature = "admin")]
+        if let Some(admin) = &running.admin {
+            admin.show(running.monitor());
+        }
+        let operator: Arc<dyn Operate> = running.operator.clone();
+        let doors = [running.engine.broker.attached(), running.front.as_ref().and_then(|front| front.attached())];
+        doors.into_iter().flatten().for_each(|attached| attached.attach(&operator));
         Ok(running)
     }
 
@@ -91,6 +130,7 @@ impl Running {
         self.others.spawn(settling(engine.clone()));
         self.others.spawn(timer::tick(engine.clone()));
         self.others.spawn(depth::watch(engine.clone()));
+        self.others.spawn(sampler::sample(engine.clone()));
         if let Some(outbox) = &self.outbox {
             self.others.spawn(relay::relay(engine.clone(), outbox.clone()));
         }
@@ -106,35 +146,34 @@ impl Running {
 
     /// What this app is promised.
     pub fn contract(&self) -> &Contract {
-        &self.contract
+        &self.operator.contract
     }
 
-    /// A publisher that signs with the app's name.
+    /// Where [`App::admin`] answers, if it was said.
+    #[cfg(feature = "admin")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(crate::endpoints::Admin::address)
+    }
+
+    /// A handle for whoever looks on.
+    pub fn monitor(&self) -> Monitor {
+        let (engine, contract, outbox) = (self.engine.clone(), self.operator.contract.clone(), self.outbox.clone());
+        Monitor { engine, outbox, contract }
+    }
+
+    /// A publisher that signs with the app's name and is counted in its statistics.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.engine.broker.clone(), self.engine.name.clone())
+        let (engine, published) = (&self.engine, self.engine.published.clone());
+        Publisher::with_clock(engine.broker.clone(), engine.name.clone(), engine.clock.clone()).counted(published)
     }
 
     /// What it has done, and what it holds now.
     pub fn stats(&self) -> Stats {
-        let engine = &self.engine;
-        let dispatch = engine.dispatch();
-        let scheduler = &dispatch.scheduler;
-        let (running, waiting, ready) = (scheduler.running(), scheduler.waiting(), scheduler.ready());
-        let path = dispatch.span.as_ref().map_or(0, commute_scheduler::Span::critical_path);
-        drop(dispatch);
-        Stats {
-            app: engine.name.to_string(),
-            running,
-            waiting,
-            ready,
-            staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
-            work: Duration::from_nanos(engine.work_nanos.load(Ordering::Relaxed)),
-            critical_path: Duration::from_nanos(path),
-            subscriptions: engine.subscriptions.iter().map(stats_of).collect(),
-        }
+        self.monitor().stats()
     }
 
-    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting.
+    /// Whether everything that was published to it is settled and published on. Parked events do not count as waiting; what
+    /// is stored for a paused subscription does.
     ///
     /// # Errors
     /// The broker's, and `NeedNotMet` when it cannot say what is stored.
@@ -254,11 +293,18 @@ impl Running {
             staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
         };
         engine.stop.everything.cancel();
+        if let Some(front) = &self.front {
+            front.end().await;
+        }
         if let Some(store) = &self.store {
             store.close().await?;
         }
         self.others.wait().await;
         drop(receivers);
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin.take() {
+            admin.end().await;
+        }
         match engine.failure.get() {
             Some(_) => Err(self.failed().await),
             None => Ok(left),
@@ -268,10 +314,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stop = &self.engine.stop;
-        stop.receiving.cancel();
-        stop.working.cancel();
-        stop.everything.cancel();
+        self.engine.stop.all();
     }
 }
 
@@ -286,30 +329,24 @@ async fn settling(engine: Arc<Engine>) {
     let settled = tokio::select! {
         biased;
         () = engine.stop.everything.cancelled() => return,
-        settled = settle::settle(&engine.settle, &settlers) => settled,
+        settled = settle::settle(&engine, &settlers) => settled,
     };
     if let Err(error) = settled {
         engine.fail(error);
     }
 }
 
-fn stats_of(sub: &Sub) -> SubscriptionStats {
-    let counters = &sub.counters;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (latency_p50, latency_p99) = counters.latency();
-    SubscriptionStats {
-        topic: sub.planned.route.topic.to_string(),
-        subscription: sub.planned.route.subscription.to_string(),
-        received: count(&counters.received),
-        handled: count(&counters.handled),
-        failed: count(&counters.failed),
-        duplicates: count(&counters.duplicates) + sub.settler.absorbed(),
-        dead: count(&counters.dead),
-        parked: count(&counters.parked),
-        ignored: count(&counters.ignored),
-        retrying: count(&counters.retrying),
-        backlog: counters.backlog(),
-        latency_p50,
-        latency_p99,
+/// Makes sure that dead letters are kept until somebody decides about them, where the broker can.
+async fn keep_dead_letters(broker: &dyn Broker, subscriptions: &[Sub]) -> Result<()> {
+    let Some(admin) = broker.admin().filter(|_| broker.capabilities().retained) else { return Ok(()) };
+    let topics = subscriptions.iter().flat_map(|sub| &sub.planned.handlers).map(|handler| &handler.dead_letters);
+    let topics: BTreeSet<_> = topics.collect();
+    for topic in topics {
+        let name = SubscriptionName { topic: topic.clone(), group: DEAD_LETTERS.to_owned() };
+        match admin.keep(name).await {
+            Err(error) if error.code() == Code::NeedNotMet => {}
+            kept => kept?,
+        }
     }
+    Ok(())
 }

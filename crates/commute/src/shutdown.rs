@@ -21,6 +21,15 @@ pub(crate) struct Stop {
     pub(crate) everything: CancellationToken,
 }
 
+impl Stop {
+    /// Everything ends at once.
+    pub(crate) fn all(&self) {
+        self.receiving.cancel();
+        self.working.cancel();
+        self.everything.cancel();
+    }
+}
+
 /// Interrupt and terminate signals.
 pub(crate) struct Signals {
     interrupt: Signal,

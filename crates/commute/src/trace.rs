@@ -4,19 +4,34 @@
 
 use std::fmt;
 
-use commute_core::{Envelope, extension};
+use commute_core::{Context, Envelope, extension};
+use tracing::field::Empty;
 
-/// A position in a trace.
+use crate::engine::Engine;
+
+/// A position in a trace, as the attribute `traceparent` says it; `Display` writes the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TraceParent {
-    pub(crate) trace: u128,
-    pub(crate) span: u64,
-    pub(crate) flags: u8,
+pub struct TraceParent {
+    /// The trace; not zero.
+    pub trace: u128,
+    /// The span within it; not zero.
+    pub span: u64,
+    /// Bit 0: whoever began the trace records it.
+    pub flags: u8,
+}
+
+/// Gives the spans of handlings their ids: an exporter of traces. Without one, events carry on ids that are derived from
+/// their causes.
+pub trait Traces: Send + Sync + 'static {
+    /// An attempt begins; `span` is its span and was not entered yet, `system` the broker's driver. Answers what the events that it causes carry on.
+    ///
+    /// Called by workers for every attempt, so it must be short and not block.
+    fn begin(&self, span: &tracing::Span, context: &Context, system: &'static str) -> Option<TraceParent>;
 }
 
 impl TraceParent {
     /// Reads the attribute; `None` when it is missing or not of version 00.
-    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
+    pub fn of(envelope: &Envelope) -> Option<Self> {
         let mut parts = envelope.extensions.get(extension::TRACE_PARENT)?.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         if version != "00" || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
@@ -47,6 +62,28 @@ pub(crate) fn child_of(cause: &Envelope) -> TraceParent {
         Some(parent) => TraceParent { span, ..parent },
         None => TraceParent { trace: u128::from_be_bytes(id).max(1), span, flags: 0 },
     }
+}
+
+/// The span of one attempt: whatever a handler logs says to which event it belongs. Almost free when nobody listens.
+pub(crate) fn handling(engine: &Engine, context: &Context) -> tracing::Span {
+    let Context { envelope, route, attempt, .. } = context;
+    tracing::info_span!(
+        "handle",
+        app = %engine.name,
+        subscription = %route.subscription,
+        topic = %route.topic,
+        event = %envelope.id,
+        event_type = %envelope.event_type,
+        attempt,
+        // What the log lines of one business transaction have in common.
+        correlation = envelope.extensions.get(extension::CORRELATION_ID).unwrap_or(envelope.id.as_str()),
+        traceparent = Empty,
+        error.type = Empty,
+        // For whoever exports it; see `Traces`.
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+    )
 }
 
 #[cfg(test)]

@@ -1,28 +1,31 @@
 //! Workers: they pull ready events, run their handlers, and say what became of them.
 //!
 //! A worker claims a batch, because a claim costs more than a quick handler. When a handler does not finish at its first
-//! poll, the rest of the batch is given back, so that it never waits behind a slow one.
+//! poll, or takes long for it, the rest of the batch is given back, so that it never waits behind a slow one.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
 use commute_core::{Context, HandlerError, Outcome, Settlement};
 use tokio::time::Instant;
-use tracing::Instrument;
 
-use crate::engine::{Engine, Job, correlation};
-use crate::handler::{HandlerFuture, Invocation, guarded};
+use crate::engine::{Dispatch, Engine, Job};
+use crate::handler::{Handling, Invocation, guarded};
 use crate::outcome::failed;
+use crate::trace::{self, TraceParent};
 
 /// A claim hands out at most this many: enough to make its cost invisible beside the smallest handler.
 const BATCH: usize = 32;
+/// A handler that takes longer is not quick: what it was claimed with goes to others.
+const QUICK: Duration = Duration::from_micros(50);
 
 /// Works until it is told to stop; then finishes what it has in hand.
 pub(crate) async fn work(engine: Arc<Engine>) {
     let (mut tickets, mut jobs) = (Vec::new(), Vec::new());
-    let mut over = Vec::new();
+    let mut over = Over::default();
     loop {
         let more = claim(&engine, &mut over, &mut tickets, &mut jobs);
         if more {
@@ -41,26 +44,41 @@ pub(crate) async fn work(engine: Arc<Engine>) {
     }
 }
 
-/// An event that is over, and how long it took.
-type Over = (commute_scheduler::Ticket, Duration);
+/// What a worker is done with and has not handed on.
+#[derive(Default)]
+struct Over {
+    /// Events that are over, and how long they took.
+    tickets: Vec<(commute_scheduler::Ticket, Duration)>,
+    /// What is to be settled, by subscription.
+    settlements: Vec<(usize, Settlement)>,
+}
+
+impl Over {
+    fn push(&mut self, job: &Job, took: Duration, settlement: Settlement) {
+        self.settlements.push((job.subscription, settlement));
+        self.tickets.push((job.ticket, took));
+    }
+
+    /// Hands it on. Settlements go first: whatever waits for one of these events is settled after it.
+    fn hand_on<'a>(&mut self, engine: &'a Engine) -> MutexGuard<'a, Dispatch> {
+        engine.settle.push(self.settlements.drain(..));
+        let mut dispatch = engine.dispatch();
+        for (ticket, took) in self.tickets.drain(..) {
+            dispatch.complete(ticket, took);
+        }
+        dispatch
+    }
+}
 
 /// Completes and claims in one critical section. Answers whether something ready is left for another worker.
-fn claim(
-    engine: &Engine,
-    over: &mut Vec<Over>,
-    tickets: &mut Vec<commute_scheduler::Ticket>,
-    jobs: &mut Vec<Job>,
-) -> bool {
-    let mut dispatch = engine.dispatch();
-    let completed = !over.is_empty();
-    for (ticket, took) in over.drain(..) {
-        dispatch.complete(ticket, took);
-    }
+fn claim(engine: &Engine, over: &mut Over, tickets: &mut Vec<commute_scheduler::Ticket>, jobs: &mut Vec<Job>) -> bool {
+    let completed = !over.tickets.is_empty();
+    let mut dispatch = over.hand_on(engine);
     if !engine.stop.working.is_cancelled() {
         // A fair share, so that one worker does not take what others could begin at once.
         let ready = dispatch.scheduler.ready();
         let room = engine.limits.in_transaction.saturating_sub(dispatch.transacting);
-        let max = ready.div_ceil(engine.workers).clamp(1, BATCH).min(room);
+        let max = ready.div_ceil(2 * engine.threads).clamp(1, BATCH).min(room);
         dispatch.claim(max, tickets, jobs);
     }
     let more = dispatch.scheduler.ready() > 0 && dispatch.transacting < engine.limits.in_transaction;
@@ -73,23 +91,32 @@ fn claim(
     more && !engine.stop.working.is_cancelled()
 }
 
-async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
+async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
     if let Err(error) = fetch_ghosts(engine, jobs).await {
         engine.fail(error);
         jobs.clear();
         return;
     }
+    // One look at the clock for each event: the end of one is the beginning of the next.
+    let mut started = Instant::now();
     while let Some(mut job) = jobs.pop() {
         if engine.subscriptions[job.subscription].revoked.contains(job.tag.incarnation) {
-            engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
-            over.push((job.ticket, Duration::ZERO));
+            over.push(&job, Duration::ZERO, Settlement::Return { tag: job.tag });
             continue;
+        }
+        if engine.pauses.load(Ordering::Relaxed) > 0 {
+            match engine.dispatch().stop_short(job, engine) {
+                Some(go_on) => job = go_on,
+                None => {
+                    engine.work.notify_one();
+                    continue;
+                }
+            }
         }
         let Some(envelope) = job.envelope.clone() else { continue };
         let context = engine.context(&job, envelope);
-        let started = Instant::now();
-        let mut handling = begin(engine, &mut job, &context);
-        let first = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
+        let (mut handling, trace) = begin(engine, &mut job, &context);
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut handling).poll(cx))).await;
         let outcome = match first {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -97,42 +124,38 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
                 handling.await
             }
         };
-        conclude(engine, job, context, outcome, started, over);
+        let now = Instant::now();
+        let took = now - started;
+        conclude(engine, job, context, trace, outcome, (started, took), over);
+        started = now;
+        if took > QUICK && !jobs.is_empty() {
+            give_back(engine, jobs, over);
+        }
     }
 }
 
-fn begin(engine: &Engine, job: &mut Job, context: &Context) -> HandlerFuture {
+/// The handler's future, and the position in the trace that what it causes carries on, if somebody gives one.
+fn begin(engine: &Engine, job: &mut Job, context: &Context) -> (Handling, Option<TraceParent>) {
     let handler = engine.subscriptions[job.subscription].handler(job.handler);
     let invocation = Invocation { context: context.clone(), event: job.event.take() };
-    let span = tracing::debug_span!(
-        "handle",
-        app = %engine.name,
-        subscription = %context.route.subscription,
-        topic = %context.route.topic,
-        event = %context.envelope.id,
-        event_type = %context.envelope.event_type,
-        attempt = context.attempt,
-        correlation = correlation(&context.envelope),
-        traceparent = tracing::field::Empty,
-    );
+    let run = |invocation| guarded(&handler.parts.run, invocation, handler.parts.timeout);
+    let span = trace::handling(engine, context);
     if span.is_disabled() {
-        return guarded(&handler.parts.run, invocation, handler.parts.timeout);
+        return (run(invocation), None);
     }
-    span.record("traceparent", tracing::field::display(crate::trace::child_of(&context.envelope)));
+    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, context, engine.broker.driver()));
+    span.record("traceparent", tracing::field::display(given.unwrap_or_else(|| trace::child_of(&context.envelope))));
     let entered = span.clone();
-    let handling = entered.in_scope(|| guarded(&handler.parts.run, invocation, handler.parts.timeout));
-    Box::pin(handling.instrument(span))
+    let handling = entered.in_scope(|| run(invocation));
+    (handling.within(span), given)
 }
 
-/// A handler is waiting for something: what is over is completed, and the unstarted rest goes to other workers.
-fn give_back(engine: &Engine, jobs: &mut Vec<Job>, over: &mut Vec<Over>) {
-    let mut dispatch = engine.dispatch();
-    for (ticket, took) in over.drain(..) {
-        dispatch.complete(ticket, took);
-    }
+/// A handler waits for something, or is slow: what is over is handed on, and the unstarted rest goes to other workers.
+fn give_back(engine: &Engine, jobs: &mut Vec<Job>, over: &mut Over) {
+    let mut dispatch = over.hand_on(engine);
     // The youngest first: each goes to the front of its class.
     for job in jobs.drain(..) {
-        dispatch.give_back(job);
+        dispatch.give_back(job, engine);
     }
     let ready = dispatch.scheduler.ready();
     drop(dispatch);
@@ -146,35 +169,37 @@ fn conclude(
     engine: &Arc<Engine>,
     job: Job,
     context: Context,
+    trace: Option<TraceParent>,
     outcome: Result<Outcome, HandlerError>,
-    started: Instant,
-    over: &mut Vec<Over>,
+    (started, took): (Instant, Duration),
+    over: &mut Over,
 ) {
     let emitted = match outcome {
         Ok(Outcome::Emit(events)) => {
-            engine.stage(job.subscription, job.handler, &context, events).map_err(HandlerError::from_error)
+            engine.stage(job.subscription, job.handler, &context, trace, events).map_err(HandlerError::from_error)
         }
-        Ok(Outcome::Transact(work)) => return crate::outcome::transact(engine, job, context, work, started),
+        Ok(Outcome::Transact(work)) => return crate::outcome::transact(engine, job, context, trace, work, started),
         Err(error) => Err(error),
     };
     match emitted {
         Ok(publish) => {
-            let took = started.elapsed();
             let subscription = &engine.subscriptions[job.subscription];
             succeeded(engine, &job, took);
             subscription.planned.handlers[job.handler].budget.deposit();
             let mark = engine.broker.capabilities().inbox_retention.is_some();
-            engine.settle.push([(job.subscription, Settlement::Ack { tag: job.tag, publish, mark })]);
-            over.push((job.ticket, took));
+            over.push(&job, took, Settlement::Ack { tag: job.tag, publish, mark });
         }
-        Err(error) => failed(engine, job, &context, error),
+        Err(error) => {
+            engine.subscriptions[job.subscription].counters.attempted(started.elapsed());
+            failed(engine, job, &context, error);
+        }
     }
 }
 
 /// Counts a success.
 pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
     let latency = engine.clock.now().since(job.published);
-    engine.subscriptions[job.subscription].counters.handled_after(latency);
+    engine.subscriptions[job.subscription].counters.handled_after(latency, took);
     engine.work_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 

@@ -2,7 +2,6 @@
 
 mod kit;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use commute::middleware::{Next, from_fn};
@@ -172,15 +171,4 @@ async fn an_unknown_scheme_is_refused_with_what_there_is() {
     let error = commute::connect("carrier-pigeon://loft").await.err().unwrap();
     assert_eq!(error.code(), Code::UnknownScheme);
     assert!(error.detail().contains("embedded"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delayed_event_is_handled_when_it_is_due() {
-    let (broker, log) = (broker().await, Log::default());
-    let app = started(App::new("app").broker(broker).state(log.clone()).on("pings", handler(kit::note))).await;
-    let publisher: Arc<Publisher> = Arc::new(app.publisher());
-    publisher.publish_after("pings", &Ping::new(1), Duration::from_millis(30)).await.unwrap();
-    publisher.publish("pings", &Ping::new(2)).await.unwrap();
-    app.idle().await.unwrap();
-    assert_eq!(log.taken(), ["2", "1"]);
 }

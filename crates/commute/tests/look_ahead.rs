@@ -34,3 +34,34 @@ async fn a_hot_key_does_not_stop_the_reader_and_keeps_its_order_when_payloads_ar
     app.idle().await.unwrap();
     assert_eq!(log.taken(), (0..HOT).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_reader_does_not_run_ahead_of_the_payloads_that_are_held_while_there_is_enough_to_do() {
+    let (broker, gate) = (broker().await, std::sync::Arc::new(tokio::sync::Semaphore::new(0)));
+    async fn gated(_: Ping, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
+        drop(gate.acquire().await.unwrap());
+    }
+    const ALL: u64 = 8_000;
+    const HELD: u64 = 4_096;
+    let publisher = Publisher::new(broker.clone(), "test");
+    for start in (0..ALL).step_by(500) {
+        let pings: Vec<_> = (start..start + 500).map(Ping::new).collect();
+        publisher.publish_batch("pings", &pings).await.unwrap();
+    }
+    // Many lanes, each with more than one event: something is always ready, and most of it waits.
+    let lanes = |ping: &Ping| writes(("lane", ping.n % 1_000)).into();
+    let app = App::new("app").broker(broker).state(gate.clone());
+    let app = started(app.workers(4).on("pings", handler(gated).footprint(lanes))).await;
+    let received = || app.stats().subscriptions[0].received;
+    while received() < HELD {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    // Those in the hands of workers are not held any more.
+    assert!(received() <= HELD + 4, "{}", received());
+    gate.add_permits(1);
+    app.idle().await.unwrap();
+    assert_eq!(app.stats().handled(), ALL);
+}

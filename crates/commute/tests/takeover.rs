@@ -143,7 +143,7 @@ impl Script {
 
     async fn deliver(&self, incarnation: u32, numbers: impl IntoIterator<Item = u64>) {
         let deliveries = numbers.into_iter().map(|n| Delivery {
-            envelope: Envelope::new("test", "test.ping", Timestamp(0), format!("{{\"n\":{n}}}").into()),
+            envelope: Envelope::new("test", "test.ping", Timestamp(0), format!("{{\"n\":{n}}}").into()).into(),
             tag: DeliveryTag { position: n, incarnation },
             attempt: 1,
             not_before: None,

@@ -119,6 +119,25 @@ impl<'a> Group<'a> {
     }
 }
 
+/// How long the group at the beginning of the bytes is, by its head; `None` when there is no head.
+pub(crate) fn group_length(bytes: &[u8], nonce: u64) -> Option<usize> {
+    let (_, length) = head(bytes, nonce)?;
+    HEAD.checked_add(length)
+}
+
+/// The sequence of the group at the beginning of the bytes, by its head; `None` when there is no head.
+pub(crate) fn head_sequence(bytes: &[u8], nonce: u64) -> Option<u64> {
+    // Quick, because it is asked of every byte.
+    (length(bytes) == Some(HEAD_BODY)).then(|| head(bytes, nonce)).flatten().map(|(sequence, _)| sequence)
+}
+
+fn head(bytes: &[u8], nonce: u64) -> Option<(u64, usize)> {
+    let mut head = frame(bytes, nonce).filter(|head| is_head(head.body))?.body;
+    head.advance(1);
+    let (sequence, _records) = (head.get_u64_le(), head.get_u32_le());
+    Some((sequence, head.get_u32_le() as usize))
+}
+
 /// One frame, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {

@@ -23,7 +23,7 @@ pub(crate) struct Covered {
 }
 
 /// Without a snapshot.
-const NOTHING: Covered = Covered { oldest: 1, end: Place { segment: 1, offset: HEADER as u64 }, next: 1 };
+pub(crate) const NOTHING: Covered = Covered { oldest: 1, end: Place { segment: 1, offset: HEADER as u64 }, next: 1 };
 
 /// The log as it was found.
 pub(crate) struct Recovered {

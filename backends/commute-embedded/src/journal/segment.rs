@@ -19,7 +19,7 @@ use crate::storage::{Storage, StoredFile};
 
 const MAGIC: &[u8; 8] = b"commute\n";
 /// Of the format of everything in the directory.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes before the first group.
 pub(crate) const HEADER: usize = 32;
 /// The name of a segment that is not ready.
@@ -89,7 +89,7 @@ impl Segment {
             let detail = format!("{name}: format version {version}; this program knows {VERSION}");
             return Err(Error::new(Code::UnknownFormat, detail));
         }
-        if version != VERSION || crc != checksum(0, &bytes[..HEADER - 4]) || found != u64::from(serial) {
+        if version == 0 || crc != checksum(0, &bytes[..HEADER - 4]) || found != u64::from(serial) {
             return Err(damaged());
         }
         Ok(Segment { serial, nonce, file })

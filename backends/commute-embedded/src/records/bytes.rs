@@ -32,7 +32,7 @@ pub(crate) fn put_optional<T>(to: &mut Vec<u8>, value: Option<T>, put: impl FnOn
     }
 }
 
-pub(crate) fn optional<T>(from: &mut &[u8], read: impl FnOnce(&mut &[u8]) -> Option<T>) -> Option<Option<T>> {
+pub(crate) fn optional<'a, T>(from: &mut &'a [u8], read: impl FnOnce(&mut &'a [u8]) -> Option<T>) -> Option<Option<T>> {
     match from.try_get_u8().ok()? {
         0 => Some(None),
         1 => read(from).map(Some),

@@ -1,7 +1,9 @@
 //! Event records: an envelope in its place in a topic.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes};
-use commute_core::{Envelope, EventId, Extensions, Timestamp};
+use commute_core::{Envelope, EventId, Extensions, Timestamp, extension};
 
 use super::EVENT;
 use super::bytes::{optional, put_optional, put_text, put_time, slice, str, text, time};
@@ -13,9 +15,35 @@ pub(crate) struct Event {
     pub(crate) position: u64,
     pub(crate) published: Timestamp,
     pub(crate) not_before: Option<Timestamp>,
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Arc<Envelope>,
     /// Sixteen bytes that stand for the envelope's id. Not stored.
     pub(crate) id: [u8; 16],
+}
+
+/// An event whose envelope is not looked into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) topic: u32,
+    pub(crate) position: u64,
+    pub(crate) published: Timestamp,
+    pub(crate) not_before: Option<Timestamp>,
+    envelope: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// The id of the event, and of the one that caused it. Takes no memory, because whole logs are searched with it.
+    pub(crate) fn relations(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let from = &mut &*self.envelope;
+        let id = str(from)?;
+        let (_source, _event_type, _subject) = (str(from)?, str(from)?, optional(from, str)?);
+        let (_time, _content_type, _schema) = (time(from)?, optional(from, str)?, optional(from, str)?);
+        let mut cause = None;
+        for _ in 0..from.try_get_u32_le().ok()? {
+            let (name, value) = (str(from)?, str(from)?);
+            cause = cause.or((name == extension::CAUSATION_ID).then_some(value));
+        }
+        Some((id, cause))
+    }
 }
 
 impl Event {
@@ -43,9 +71,20 @@ impl Event {
             return None;
         }
         let (topic, position) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
-        let (published, not_before, envelope) = (time(from)?, optional(from, time)?, envelope(from)?);
+        let (published, not_before, envelope) = (time(from)?, optional(from, time)?, Arc::new(envelope(from)?));
         let id = envelope.id.fingerprint();
         from.is_empty().then_some(Event { topic, position, published, not_before, envelope, id })
+    }
+
+    /// Reads what comes before the envelope; `None` when the bytes are no event.
+    pub(crate) fn head(mut body: &[u8]) -> Option<Head<'_>> {
+        let from = &mut body;
+        if from.try_get_u8().ok()? != EVENT {
+            return None;
+        }
+        let (topic, position) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
+        let (published, not_before) = (time(from)?, optional(from, time)?);
+        Some(Head { topic, position, published, not_before, envelope: from })
     }
 
     /// A hash of the partition key. It only decides which receiver of a group gets the event, so it need not be the same

@@ -12,7 +12,7 @@ use ::bytes::{Buf, BufMut};
 use commute_core::Timestamp;
 
 use bytes::{id, optional, put_optional, put_text, put_time, text, time};
-pub(crate) use event::Event;
+pub(crate) use event::{Event, Head};
 pub(crate) use parking::Aside;
 
 /// One fact.
@@ -34,6 +34,8 @@ pub(crate) enum Record {
     Park { subscription: u32, position: u64, aside: Aside },
     /// An event that was set aside is in flight again.
     Unpark { subscription: u32, position: u64 },
+    /// Everything from a position on is to be handled once more.
+    Replay { subscription: u32, position: u64 },
 }
 
 // 0 is the head of a group.
@@ -45,6 +47,7 @@ const ACK: u8 = 5;
 const DEFER: u8 = 6;
 const PARK: u8 = 7;
 const UNPARK: u8 = 8;
+const REPLAY: u8 = 9;
 
 impl Record {
     /// Appends kind and body.
@@ -90,7 +93,16 @@ impl Record {
                 begin(UNPARK, *subscription);
                 to.put_u64_le(*position);
             }
+            Record::Replay { subscription, position } => {
+                begin(REPLAY, *subscription);
+                to.put_u64_le(*position);
+            }
         }
+    }
+
+    /// Whether the body of a record says what a subscription did with an event: both come first in it.
+    pub(crate) fn is_about_an_event(body: &[u8]) -> bool {
+        body.first().is_some_and(|kind| (ACK..=UNPARK).contains(kind))
     }
 
     /// Reads kind and body; `None` when the bytes are no record, or more than one.
@@ -128,6 +140,7 @@ impl Record {
                 aside: Aside::decode(from)?,
             },
             UNPARK => Record::Unpark { subscription: number, position: from.try_get_u64_le().ok()? },
+            REPLAY => Record::Replay { subscription: number, position: from.try_get_u64_le().ok()? },
             _ => return None,
         };
         from.is_empty().then_some(record)
@@ -150,7 +163,14 @@ mod tests {
         let bare = Envelope::new("s", "t", Timestamp(0), Bytes::new());
         let event = |position, not_before, envelope: Envelope| {
             let id = envelope.id.fingerprint();
-            Record::Event(Arc::new(Event { topic: 1, position, published: Timestamp(3), not_before, envelope, id }))
+            Record::Event(Arc::new(Event {
+                topic: 1,
+                position,
+                published: Timestamp(3),
+                not_before,
+                envelope: envelope.into(),
+                id,
+            }))
         };
         let aside = |reason: Option<&str>| Aside {
             attempts: 3,
@@ -170,6 +190,7 @@ mod tests {
             Record::Park { subscription: 4, position: 2, aside: aside(None) },
             Record::Park { subscription: 4, position: 2, aside: aside(Some("broken")) },
             Record::Unpark { subscription: 4, position: 2 },
+            Record::Replay { subscription: 4, position: 2 },
         ]
     }
 

@@ -55,6 +55,16 @@ impl Delivering {
         Delivering { cursor, ..Delivering::default() }
     }
 
+    /// Delivers from a position on, whatever somebody still had in hand. There are no receivers.
+    pub(crate) fn begin_again(&mut self, cursor: u64) {
+        *self = Delivering { cursor, absorbed: self.absorbed, ..Delivering::default() };
+    }
+
+    /// How many receivers there are.
+    pub(crate) fn receivers(&self) -> usize {
+        self.receivers.len()
+    }
+
     pub(crate) fn join(&mut self, incarnation: u32, credit: usize) {
         let assigned = BTreeMap::new();
         self.receivers.push(ReceiverState { incarnation, credit: credit.max(1), unsettled: 0, assigned });

@@ -33,6 +33,10 @@ pub(crate) struct Ids {
 impl Ids {
     /// Remembers an id; forgets what is out of the window.
     pub(crate) fn insert(&mut self, id: [u8; 16], seen: Seen, window: Window) {
+        // Nothing is to be remembered: whoever only looks reads millions of ids.
+        if window.count == 0 {
+            return;
+        }
         self.seen.insert(id, seen);
         self.by_age.push_back((id, seen));
         while let Some((oldest, then)) = self.by_age.front().copied() {
@@ -44,6 +48,12 @@ impl Ids {
             }
             self.by_age.pop_front();
         }
+    }
+
+    /// Forgets the ids of a position and of everything behind it.
+    pub(crate) fn forget_from(&mut self, position: u64) {
+        self.seen.retain(|_, seen| seen.position < position);
+        self.by_age.retain(|(_, seen)| seen.position < position);
     }
 
     /// Where the event with an id is, if it was here within the window.

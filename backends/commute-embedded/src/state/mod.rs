@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use crate::journal::Place;
 use crate::options::Options;
-use crate::records::{Event, Record};
+use crate::records::{Event, Head, Record};
 use ids::Seen;
 use subscription::Subscribed;
 use topic::Stored;
@@ -76,6 +76,7 @@ impl State {
                 self.with(subscription, |known| known.park(position, aside))
             }
             Record::Unpark { subscription, position } => self.with(subscription, |known| known.unpark(position)),
+            Record::Replay { subscription, position } => self.with(subscription, |known| known.replay(position)),
         }
     }
 
@@ -107,8 +108,7 @@ impl State {
         if !stored.add(event, place, options.dedup_window) {
             return false;
         }
-        let youngest = self.youngest.entry(place.segment).or_insert(published);
-        *youngest = published.max(*youngest);
+        self.is_younger(place.segment, published);
         self.tail.push_back(topic);
         self.tail_bytes += size;
         while self.tail_bytes > options.tail_bytes {
@@ -116,6 +116,23 @@ impl State {
             self.tail_bytes -= self.topics[oldest as usize].shorten_tail().unwrap_or_default();
         }
         true
+    }
+
+    /// Adds where an event lies, when only that is wanted of it. Answers as [`State::apply`].
+    #[must_use]
+    pub(crate) fn index(&mut self, event: &Head<'_>, place: Place) -> bool {
+        let Head { topic, position, published, not_before, .. } = *event;
+        let stored = self.topics.get_mut(topic as usize);
+        let fits = stored.is_some_and(|stored| stored.index(position, published, not_before, place));
+        if fits {
+            self.is_younger(place.segment, published);
+        }
+        fits
+    }
+
+    fn is_younger(&mut self, segment: u32, published: Timestamp) {
+        let youngest = self.youngest.entry(segment).or_insert(published);
+        *youngest = published.max(*youngest);
     }
 
     /// Wakes the receivers of some subscriptions, and of all on some topics.

@@ -1,6 +1,7 @@
 //! Snapshots: the state in one file, so that opening is quick and segments can go.
 //!
-//! A snapshot says how much of the log it covers; recovery loads it and applies what lies behind.
+//! A snapshot says how much of the log it covers; recovery loads it and applies what lies behind. The remembered ids are
+//! most of its bytes and stand at its end, so that whoever only looks does not read them.
 
 use bytes::{Buf, BufMut};
 use commute_core::watermark::Watermark;
@@ -17,54 +18,110 @@ use crate::journal::recovery::Covered;
 use crate::journal::segment::VERSION;
 use crate::options::Options;
 use crate::records::Aside;
-use crate::records::bytes::{id, put_text, put_time, text, time};
-use crate::storage::{Storage, read_all};
+use crate::records::bytes::{id, optional, put_optional, put_text, put_time, slice, text, time};
+use crate::storage::{Storage, StoredFile, read_all};
 
 /// The file's name.
 pub(crate) const NAME: &str = "snapshot";
-/// The name of one that is being written.
-const UNREADY: &str = "snapshot.new";
+/// The name of one without ids that is younger. It is small, so there is one for every segment, and whoever looks has little
+/// of the log to read. Owners do not need it.
+pub(crate) const OUTLINE: &str = "outline";
 const MAGIC: &[u8; 8] = b"cmtsnap\n";
+/// Bytes before the state: magic, version, and where the state ends.
+const HEADER: usize = 20;
+/// The format in which ids stand with what they belong to, and there is no place for where the state ends.
+const IDS_INSIDE: u32 = 1;
 
-/// Puts a snapshot in the place of the last one, durably.
+/// What is wanted of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// The state without the ids that were seen.
+    WithoutIds,
+}
+
+/// Puts a snapshot, or an outline, in the place of the last one, durably.
 ///
 /// # Errors
 /// The disk's; the last one is still there then.
-pub(crate) fn save(storage: &dyn Storage, bytes: &[u8]) -> std::io::Result<()> {
-    let file = storage.open(UNREADY)?;
+pub(crate) fn save(storage: &dyn Storage, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let unready = format!("{name}.new");
+    let file = storage.open(&unready)?;
     file.truncate(0)?;
     file.write_at(bytes, 0)?;
     file.sync()?;
-    storage.rename(UNREADY, NAME)?;
+    storage.rename(&unready, name)?;
     storage.sync_names()
 }
 
-/// Loads the snapshot, if there is one.
+/// Loads the snapshot, if there is one; without the ids, the outline if that is younger.
 ///
 /// # Errors
 /// `Damaged`, `UnknownFormat`, or the disk's.
-pub(crate) fn load(storage: &dyn Storage, options: &Options) -> Result<Option<(State, Covered)>> {
+pub(crate) fn load(storage: &dyn Storage, options: &Options, part: Part) -> Result<Option<(State, Covered)>> {
+    let snapshot = load_from(storage, NAME, options, part)?;
+    if part == Part::Whole {
+        return Ok(snapshot);
+    }
+    let next = |loaded: &Option<(State, Covered)>| loaded.as_ref().map(|(_, covered)| covered.next);
+    Ok(load_from(storage, OUTLINE, options, part)?
+        .filter(|outline| next(&snapshot) < Some(outline.1.next))
+        .or(snapshot))
+}
+
+fn load_from(storage: &dyn Storage, name: &str, options: &Options, part: Part) -> Result<Option<(State, Covered)>> {
     let names = storage.names().map_err(|cause| failed("cannot list the files", cause))?;
-    if !names.iter().any(|name| name == NAME) {
+    if !names.iter().any(|known| known == name) {
         return Ok(None);
     }
-    let read = storage.open(NAME).and_then(|file| read_all(&*file));
-    let bytes = read.map_err(|cause| failed("cannot read the snapshot", cause))?;
-    let damaged = || Error::new(Code::Damaged, "snapshot: its checksum is wrong");
+    let read = storage.open(name).and_then(|file| read(&*file, part));
+    let bytes = read.map_err(|cause| failed(&format!("cannot read the {name}"), cause))?;
+    let damaged = || Error::new(Code::Damaged, format!("{name}: its checksum is wrong"));
     let mut from = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let version = from.try_get_u32_le().map_err(|_| damaged())?;
     if version > VERSION {
-        let detail = format!("snapshot: format version {version}; this program knows {VERSION}");
+        let detail = format!("{name}: format version {version}; this program knows {VERSION}");
         return Err(Error::new(Code::UnknownFormat, detail));
     }
-    decode(&bytes, options).map(Some).ok_or_else(damaged)
+    decode(&bytes, version, options, part).map(Some).ok_or_else(damaged)
+}
+
+/// As many bytes as are wanted; all of them when the file does not say how many that is.
+fn read(file: &dyn StoredFile, part: Part) -> std::io::Result<Vec<u8>> {
+    let length = file.length()?;
+    let mut header = [0; HEADER];
+    if part == Part::WithoutIds && length >= HEADER as u64 {
+        file.read_at(&mut header, 0)?;
+        let mut from = &header[MAGIC.len()..];
+        let (version, end) = (from.get_u32_le(), from.get_u64_le());
+        if version > IDS_INSIDE && (HEADER as u64..=length - 4).contains(&end) {
+            let mut bytes = vec![0; usize::try_from(end + 4).map_err(std::io::Error::other)?];
+            return file.read_at(&mut bytes, 0).map(|()| bytes);
+        }
+    }
+    read_all(file)
 }
 
 /// Writes the state as it is now.
 pub(crate) fn encode(state: &State, covered: Covered) -> Vec<u8> {
+    let mut to = encode_outline(state, covered);
+    let begin = to.len();
+    let ids = state.topics.iter().map(|topic| &topic.ids);
+    for ids in ids.chain(state.subscriptions.iter().map(|subscription| &subscription.inbox)) {
+        put_all(&mut to, ids.iter(), put_seen);
+    }
+    let crc = checksum(0, &to[begin..]);
+    to.put_u32_le(crc);
+    to
+}
+
+/// Writes the state as it is now, without the ids.
+pub(crate) fn encode_outline(state: &State, covered: Covered) -> Vec<u8> {
     let mut to = Vec::new();
     to.put_slice(MAGIC);
     to.put_u32_le(VERSION);
+    to.put_u64_le(0);
     to.put_u32_le(covered.oldest);
     put_place(&mut to, covered.end);
     to.put_u64_le(covered.next);
@@ -74,18 +131,25 @@ pub(crate) fn encode(state: &State, covered: Covered) -> Vec<u8> {
     });
     put_all(&mut to, state.topics.iter(), put_topic);
     put_all(&mut to, state.subscriptions.iter(), put_subscription);
+    let end = to.len();
+    to[HEADER - 8..HEADER].copy_from_slice(&(end as u64).to_le_bytes());
     let crc = checksum(0, &to);
     to.put_u32_le(crc);
     to
 }
 
 /// Reads a snapshot; `None` when the bytes are damaged.
-fn decode(bytes: &[u8], options: &Options) -> Option<(State, Covered)> {
-    let (body, mut crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    if crc.get_u32_le() != checksum(0, body) {
+fn decode(bytes: &[u8], version: u32, options: &Options, part: Part) -> Option<(State, Covered)> {
+    let inside = version == IDS_INSIDE;
+    let (begin, end) = match inside {
+        true => (MAGIC.len() + 4, bytes.len().checked_sub(4)?),
+        false => (HEADER, usize::try_from(bytes.get(HEADER - 8..HEADER)?.get_u64_le()).ok()?),
+    };
+    let rest = &mut bytes.get(end..)?;
+    if rest.try_get_u32_le().ok()? != checksum(0, &bytes[..end]) {
         return None;
     }
-    let from = &mut body.get(MAGIC.len() + 4..)?;
+    let from = &mut bytes.get(begin..end)?;
     let oldest = from.try_get_u32_le().ok()?;
     let covered = Covered { oldest, end: place(from)?, next: from.try_get_u64_le().ok()? };
     let mut state = State::default();
@@ -94,18 +158,35 @@ fn decode(bytes: &[u8], options: &Options) -> Option<(State, Covered)> {
         state.youngest.insert(segment, time(from)?);
         Some(())
     })?;
-    for_all(from, |from, n| state.add_topic(n, topic(from, options)?).then_some(()))?;
-    for_all(from, |from, n| state.add_subscription(n, subscription(from, options)?).then_some(()))?;
+    for_all(from, |from, n| state.add_topic(n, topic(from, options, inside)?).then_some(()))?;
+    for_all(from, |from, n| state.add_subscription(n, subscription(from, options, inside)?).then_some(()))?;
     let topics = state.topics.len();
     let fits = state.subscriptions.iter().all(|subscription| (subscription.topic as usize) < topics);
-    (from.is_empty() && fits).then_some((state, covered))
+    if !from.is_empty() || !fits {
+        return None;
+    }
+    if !inside && part == Part::Whole {
+        let from = &mut slice(rest, rest.len().checked_sub(4)?)?;
+        if rest.get_u32_le() != checksum(0, from) {
+            return None;
+        }
+        for topic in &mut state.topics {
+            for_all(from, |from, _| seen(from, |id, seen| topic.ids.insert(id, seen, options.dedup_window)))?;
+        }
+        for known in &mut state.subscriptions {
+            for_all(from, |from, _| seen(from, |id, seen| known.inbox.insert(id, seen, options.inbox_window)))?;
+        }
+        return from.is_empty().then_some((state, covered));
+    }
+    Some((state, covered))
 }
 
 fn put_topic(to: &mut Vec<u8>, topic: &Stored) {
     put_text(to, &topic.name);
     to.put_u64_le(topic.first);
     to.put_u64_le(topic.next);
-    put_all(to, topic.index.iter(), |to, indexed| {
+    put_optional(to, topic.youngest, put_time);
+    put_all(to, topic.places.iter(), |to, indexed| {
         to.put_u64_le(indexed.position);
         put_place(to, indexed.place);
     });
@@ -113,15 +194,17 @@ fn put_topic(to: &mut Vec<u8>, topic: &Stored) {
         to.put_u64_le(*position);
         put_time(to, *time);
     });
-    put_all(to, topic.ids.iter(), put_seen);
 }
 
-fn topic(from: &mut &[u8], options: &Options) -> Option<Stored> {
+fn topic(from: &mut &[u8], options: &Options, ids_inside: bool) -> Option<Stored> {
     let mut topic = Stored::new(text(from)?);
     (topic.first, topic.next) = (from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
+    if !ids_inside {
+        topic.youngest = optional(from, time)?;
+    }
     for_all(from, |from, _| {
         let position = from.try_get_u64_le().ok()?;
-        topic.index.push_back(Indexed { position, place: place(from)? });
+        topic.places.push_back(Indexed { position, place: place(from)? });
         Some(())
     })?;
     for_all(from, |from, _| {
@@ -129,7 +212,14 @@ fn topic(from: &mut &[u8], options: &Options) -> Option<Stored> {
         topic.not_before.insert(position, time(from)?);
         Some(())
     })?;
-    for_all(from, |from, _| seen(from, |id, seen| topic.ids.insert(id, seen, options.dedup_window)))?;
+    if ids_inside {
+        for_all(from, |from, _| {
+            seen(from, |id, seen| {
+                topic.youngest = Some(seen.at);
+                topic.ids.insert(id, seen, options.dedup_window);
+            })
+        })?;
+    }
     Some(topic)
 }
 
@@ -150,10 +240,9 @@ fn put_subscription(to: &mut Vec<u8>, subscription: &Subscribed) {
         to.put_u64_le(*position);
         aside.encode(to);
     });
-    put_all(to, subscription.inbox.iter(), put_seen);
 }
 
-fn subscription(from: &mut &[u8], options: &Options) -> Option<Subscribed> {
+fn subscription(from: &mut &[u8], options: &Options, ids_inside: bool) -> Option<Subscribed> {
     let (topic, group) = (from.try_get_u32_le().ok()?, text(from)?);
     let incarnation = from.try_get_u32_le().ok()?;
     let (done, rest) = Watermark::decode(from).ok()?;
@@ -170,7 +259,9 @@ fn subscription(from: &mut &[u8], options: &Options) -> Option<Subscribed> {
         subscription.park(position, Aside::decode(from)?);
         Some(())
     })?;
-    for_all(from, |from, _| seen(from, |id, seen| subscription.inbox.insert(id, seen, options.inbox_window)))?;
+    if ids_inside {
+        for_all(from, |from, _| seen(from, |id, seen| subscription.inbox.insert(id, seen, options.inbox_window)))?;
+    }
     Some(subscription)
 }
 

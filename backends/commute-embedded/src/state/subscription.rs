@@ -84,6 +84,28 @@ impl Subscribed {
         }
     }
 
+    /// Everything from a position on is to be handled once more. Nobody has anything in hand any more.
+    pub(crate) fn replay(&mut self, position: u64) {
+        self.done.reopen(position);
+        self.deferred.retain(|deferred, _| *deferred < position);
+        self.parked.retain(|_, (parked, _)| *parked < position);
+        self.parked_at.retain(|parked, _| *parked < position);
+        self.inbox.forget_from(position);
+        self.delivering.begin_again(self.done.low());
+    }
+
+    /// Parked positions from one on, lowest first, at most so many.
+    pub(crate) fn parked_from(&self, first: u64, max: usize) -> Vec<(u64, &Aside)> {
+        let mut found: Vec<_> = self.parked_at.iter().filter(|(position, _)| **position >= first).collect();
+        if found.len() > max {
+            found.select_nth_unstable(max);
+            found.truncate(max);
+        }
+        found.sort_unstable();
+        let aside = |(position, order): (&u64, &u64)| Some((*position, &self.parked.get(order)?.1));
+        found.into_iter().filter_map(aside).collect()
+    }
+
     pub(crate) fn is_parked(&self, position: u64) -> bool {
         self.parked_at.contains_key(&position)
     }

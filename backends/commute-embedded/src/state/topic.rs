@@ -23,8 +23,10 @@ pub(crate) struct Stored {
     pub(crate) first: u64,
     /// The position of the next event.
     pub(crate) next: u64,
+    /// When the youngest event was published.
+    pub(crate) youngest: Option<Timestamp>,
     /// Every so often, where an event lies; always for the first of a segment.
-    pub(crate) index: VecDeque<Indexed>,
+    pub(crate) places: VecDeque<Indexed>,
     /// Events that are not to be delivered before a time.
     pub(crate) not_before: BTreeMap<u64, Timestamp>,
     pub(crate) ids: Ids,
@@ -45,7 +47,8 @@ impl Stored {
             name,
             first: 0,
             next: 0,
-            index: VecDeque::new(),
+            youngest: None,
+            places: VecDeque::new(),
             not_before: BTreeMap::new(),
             ids: Ids::default(),
             tail: VecDeque::new(),
@@ -54,22 +57,37 @@ impl Stored {
 
     /// Adds an event. Answers whether it was the next.
     pub(crate) fn add(&mut self, event: Arc<Event>, place: Place, window: Window) -> bool {
-        let position = event.position;
+        let Event { position, published, not_before, id, .. } = *event;
+        if !self.index(position, published, not_before, place) {
+            return false;
+        }
+        self.ids.insert(id, Seen { at: published, position }, window);
+        self.tail.push_back(event);
+        true
+    }
+
+    /// Adds where an event lies, and when it was published. Answers whether it was the next.
+    pub(crate) fn index(
+        &mut self,
+        position: u64,
+        published: Timestamp,
+        not_before: Option<Timestamp>,
+        place: Place,
+    ) -> bool {
         if position != self.next {
             return false;
         }
         self.next += 1;
-        let near = self.index.back().is_some_and(|last| {
+        let near = self.places.back().is_some_and(|last| {
             last.place.segment == place.segment
                 && position - last.position < SPARSE_EVENTS
                 && place.offset - last.place.offset < SPARSE_BYTES
         });
         if !near {
-            self.index.push_back(Indexed { position, place });
+            self.places.push_back(Indexed { position, place });
         }
-        self.not_before.extend(event.not_before.map(|time| (position, time)));
-        self.ids.insert(event.id, Seen { at: event.published, position }, window);
-        self.tail.push_back(event);
+        self.not_before.extend(not_before.map(|time| (position, time)));
+        self.youngest = Some(published);
         true
     }
 
@@ -89,22 +107,22 @@ impl Stored {
         if !(self.first..self.next).contains(&position) {
             return None;
         }
-        let behind = self.index.partition_point(|indexed| indexed.position <= position);
-        let from = self.index.get(behind.checked_sub(1)?)?.place;
+        let behind = self.places.partition_point(|indexed| indexed.position <= position);
+        let from = self.places.get(behind.checked_sub(1)?)?.place;
         Some(Wanted { position, from })
     }
 
     /// The position of the first event behind a segment.
     pub(crate) fn first_behind(&self, segment: u32) -> u64 {
-        let n = self.index.partition_point(|indexed| indexed.place.segment <= segment);
-        self.index.get(n).map_or(self.next, |indexed| indexed.position)
+        let n = self.places.partition_point(|indexed| indexed.place.segment <= segment);
+        self.places.get(n).map_or(self.next, |indexed| indexed.position)
     }
 
     /// Forgets the events of a segment and of those before it.
     pub(crate) fn forget_segment(&mut self, segment: u32) {
         self.first = self.first_behind(segment);
-        while self.index.front().is_some_and(|indexed| indexed.place.segment <= segment) {
-            self.index.pop_front();
+        while self.places.front().is_some_and(|indexed| indexed.place.segment <= segment) {
+            self.places.pop_front();
         }
         self.not_before = self.not_before.split_off(&self.first);
     }
@@ -129,7 +147,8 @@ mod tests {
     fn add(topic: &mut Stored, position: u64, segment: u32, offset: u64) -> bool {
         let envelope = Envelope::new("s", "t", Timestamp(0), Bytes::new());
         let id = envelope.id.fingerprint();
-        let event = Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope, id };
+        let event =
+            Event { topic: 0, position, published: Timestamp(0), not_before: None, envelope: envelope.into(), id };
         topic.add(Arc::new(event), Place { segment, offset }, WINDOW)
     }
 
@@ -141,7 +160,7 @@ mod tests {
         }
         assert!(add(&mut topic, 200, 2, 1 << 20));
         assert!(!add(&mut topic, 202, 2, 2 << 20), "no position is left out");
-        let indexed: Vec<_> = topic.index.iter().map(|indexed| indexed.position).collect();
+        let indexed: Vec<_> = topic.places.iter().map(|indexed| indexed.position).collect();
         assert_eq!(indexed, [0, 64, 100, 164, 200]);
         assert_eq!(topic.wanted(99).unwrap().from, Place { segment: 1, offset: 96 });
         assert_eq!(topic.wanted(100).unwrap().from.segment, 2);

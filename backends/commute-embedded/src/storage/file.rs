@@ -9,12 +9,12 @@ use std::sync::Arc;
 use commute_core::{Code, Error, Result};
 
 use super::{Storage, StoredFile};
+use crate::journal::segment::VERSION;
 
 /// Says whose directory this is, and in which format. A non-empty directory without it is left alone.
 const MARKER: &str = "commute.format";
 const MARKER_UNREADY: &str = "commute.format.new";
 const LOCK: &str = "commute.lock";
-const MARKER_TEXT: &str = "commute embedded log, format 1\n";
 /// What markers of every format begin with.
 const MARKER_PREFIX: &str = "commute embedded log, format ";
 
@@ -22,6 +22,8 @@ const MARKER_PREFIX: &str = "commute embedded log, format ";
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// What the marker says.
+    format: u32,
     /// Held as long as the directory is owned; the system lets go of it when the process dies.
     _lock: File,
 }
@@ -54,28 +56,43 @@ impl Directory {
             }
             Err(TryLockError::Error(cause)) => return Err(unusable("lock the directory", cause)),
         }
-        match std::fs::read(path.join(MARKER)) {
-            Ok(text) if text == MARKER_TEXT.as_bytes() => {}
-            Ok(text) if text.starts_with(MARKER_PREFIX.as_bytes()) => {
-                let found = String::from_utf8_lossy(&text[MARKER_PREFIX.len()..]).trim().to_owned();
-                let detail = format!("{} has format {found}; this program knows 1", path.display());
-                return Err(Error::new(Code::UnknownFormat, detail));
-            }
-            Ok(_) => return Err(foreign(path)),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+        let format = match format_of(path)? {
+            Some(format) => format,
+            None => {
                 // Looked at again, because somebody may have made the directory theirs before the lock was ours.
                 if strangers(path).map_err(|cause| unusable("read the directory", cause))? {
                     return Err(foreign(path));
                 }
                 mark(path).map_err(|cause| unusable("write into the directory", cause))?;
+                VERSION
             }
-            Err(cause) => return Err(unusable("read the format of", cause)),
-        }
-        Ok(Directory { path: path.to_owned(), _lock: lock })
+        };
+        Ok(Directory { path: path.to_owned(), format, _lock: lock })
     }
 }
 
-fn foreign(path: &Path) -> Error {
+/// The format of a directory of ours; `None` when it has no marker.
+///
+/// # Errors
+/// `ForeignDirectory`, `UnknownFormat`, or the disk's.
+pub(super) fn format_of(path: &Path) -> Result<Option<u32>> {
+    let text = match std::fs::read(path.join(MARKER)) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => {
+            let detail = format!("cannot read the format of {}", path.display());
+            return Err(Error::new(Code::DirectoryUnusable, detail).caused_by(cause));
+        }
+    };
+    let found = text.strip_prefix(MARKER_PREFIX.as_bytes()).ok_or_else(|| foreign(path))?;
+    let found = String::from_utf8_lossy(found);
+    let format = found.trim().parse::<u32>().ok().filter(|format| (1..=VERSION).contains(format));
+    let unknown =
+        || format!("{} has format {}; this program knows those up to {VERSION}", path.display(), found.trim());
+    format.map(Some).ok_or_else(|| Error::new(Code::UnknownFormat, unknown()))
+}
+
+pub(super) fn foreign(path: &Path) -> Error {
     Error::new(Code::ForeignDirectory, format!("{} holds something that commute did not write", path.display()))
 }
 
@@ -102,10 +119,19 @@ fn strangers(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Writes the marker, so that it is there as a whole or not at all.
+pub(super) fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Writes the marker of today's format, so that it is there as a whole or not at all.
 fn mark(path: &Path) -> io::Result<()> {
     let unready = path.join(MARKER_UNREADY);
-    std::fs::write(&unready, MARKER_TEXT)?;
+    std::fs::write(&unready, format!("{MARKER_PREFIX}{VERSION}\n"))?;
     File::open(&unready)?.sync_all()?;
     std::fs::rename(unready, path.join(MARKER))?;
     File::open(path)?.sync_all()
@@ -117,13 +143,12 @@ impl Storage for Directory {
         Ok(Arc::new(OnDisk(file)))
     }
 
+    fn mark(&self) -> io::Result<()> {
+        if self.format == VERSION { Ok(()) } else { mark(&self.path) }
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        names.sort();
-        Ok(names)
+        names_in(&self.path)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -143,7 +168,7 @@ impl Storage for Directory {
     }
 }
 
-struct OnDisk(File);
+pub(super) struct OnDisk(pub(super) File);
 
 impl StoredFile for OnDisk {
     fn length(&self) -> io::Result<u64> {

@@ -4,12 +4,14 @@
 //! `sync_names`.
 
 mod file;
+mod look;
 mod memory;
 
 use std::io;
 use std::sync::Arc;
 
 pub use file::Directory;
+pub(crate) use look::ReadOnly;
 pub use memory::Memory;
 
 /// A flat set of named files.
@@ -19,6 +21,14 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// The disk's.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>>;
+
+    /// Says, where somebody who opens this would ask, that it is written in today's format from here on.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn mark(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// All names.
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use commute_core::{Error, Outgoing, Receipt, Result, Settlement};
+use commute_core::{Outgoing, Receipt, Result, Settlement};
 use tokio::sync::oneshot;
 
 /// Where an answer goes. Dropped unanswered when the log is poisoned.
@@ -29,6 +29,28 @@ pub(crate) enum Command {
         incarnation: u32,
         parked: Vec<Unparked>,
         reply: Reply<()>,
+    },
+    /// Makes sure that a subscription exists.
+    Keep {
+        topic: Arc<str>,
+        group: Arc<str>,
+        reply: Reply<()>,
+    },
+    End {
+        subscription: u32,
+        ended: Vec<Over>,
+        reply: Reply<Vec<bool>>,
+    },
+    /// Takes parked events back while nobody receives.
+    Release {
+        subscription: u32,
+        positions: Vec<u64>,
+        reply: Reply<()>,
+    },
+    Replay {
+        subscription: u32,
+        from: u64,
+        reply: Reply<u64>,
     },
     /// Duplicates met their inbox mark: they are done without being handled.
     Absorb {
@@ -64,12 +86,20 @@ pub(crate) struct Unparked {
     pub(crate) key: Option<u64>,
 }
 
+/// An event to end from outside.
+pub(crate) struct Over {
+    pub(crate) position: u64,
+    pub(crate) id: [u8; 16],
+    pub(crate) publish: Vec<Named>,
+}
+
 /// What is left to do when the group is durable.
 pub(crate) enum Answer {
     Published(Vec<Receipt>, Reply<Vec<Receipt>>),
     Opened(Opened, Reply<Opened>),
-    Done(Reply<()>),
-    Refused(Error, Reply<()>),
+    Done(Result<()>, Reply<()>),
+    Ended(Vec<bool>, Reply<Vec<bool>>),
+    Replayed(Result<u64>, Reply<u64>),
 }
 
 impl Answer {
@@ -78,8 +108,9 @@ impl Answer {
         match self {
             Answer::Published(receipts, reply) => drop(reply.send(Ok(receipts))),
             Answer::Opened(opened, reply) => drop(reply.send(Ok(opened))),
-            Answer::Done(reply) => drop(reply.send(Ok(()))),
-            Answer::Refused(error, reply) => drop(reply.send(Err(error))),
+            Answer::Done(done, reply) => drop(reply.send(done)),
+            Answer::Ended(ended, reply) => drop(reply.send(Ok(ended))),
+            Answer::Replayed(position, reply) => drop(reply.send(position)),
         }
     }
 }

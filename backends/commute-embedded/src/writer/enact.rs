@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use commute_core::{Code, DeliveryTag, Error, Outgoing, Receipt, Settlement, Timestamp};
+use commute_core::{DeliveryTag, Outgoing, Receipt, Settlement, Timestamp};
 use hashbrown::HashMap;
 
-use super::command::{Answer, Command, Named, Opened};
+use super::command::{Answer, Command, Named, Opened, Unparked};
 use crate::journal::Place;
 use crate::journal::log::Log;
 use crate::options::Options;
@@ -19,9 +19,9 @@ use crate::state::delivery::Held;
 /// A group under construction.
 pub(crate) struct Group<'a> {
     log: &'a mut Log,
-    state: &'a mut State,
+    pub(super) state: &'a mut State,
     options: &'a Options,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     pub(crate) effects: Effects,
 }
 
@@ -58,25 +58,31 @@ impl<'a> Group<'a> {
             Command::Settle { subscription, settlements, reply } => {
                 settlements.into_iter().for_each(|settlement| self.settle(subscription, settlement));
                 self.effects.touched.push(subscription);
-                Answer::Done(reply)
+                Answer::Done(Ok(()), reply)
             }
             Command::Unpark { subscription, incarnation, parked, reply } => {
-                let known = &self.state.subscriptions[subscription as usize];
-                match parked.iter().find(|one| !known.is_parked(one.position)) {
-                    Some(one) => {
-                        let detail = format!("event {} is not parked", one.position);
-                        Answer::Refused(Error::new(Code::NotParked, detail), reply)
-                    }
-                    None => {
-                        for one in parked {
-                            self.note(Record::Unpark { subscription, position: one.position });
-                            let held = Held { incarnation, id: one.id, key: one.key, counted: false };
-                            self.state.subscriptions[subscription as usize].delivering.take(one.position, held);
-                        }
-                        Answer::Done(reply)
+                let done = self.unpark(subscription, parked.iter().map(|one| one.position));
+                if done.is_ok() {
+                    let delivering = &mut self.state.subscriptions[subscription as usize].delivering;
+                    for Unparked { position, id, key } in parked {
+                        delivering.take(position, Held { incarnation, id, key, counted: false });
                     }
                 }
+                Answer::Done(done, reply)
             }
+            Command::Keep { topic, group, reply } => {
+                self.subscription(&topic, group);
+                Answer::Done(Ok(()), reply)
+            }
+            Command::End { subscription, ended, reply } => {
+                let ended = ended.into_iter().map(|over| self.end(subscription, over)).collect();
+                self.effects.touched.push(subscription);
+                Answer::Ended(ended, reply)
+            }
+            Command::Release { subscription, positions, reply } => {
+                Answer::Done(self.release(subscription, &positions), reply)
+            }
+            Command::Replay { subscription, from, reply } => Answer::Replayed(self.replay(subscription, from), reply),
             Command::Absorb { subscription, positions } => {
                 for position in positions {
                     self.note(Record::Ack { subscription, position, at: self.now, mark: None });
@@ -92,7 +98,7 @@ impl<'a> Group<'a> {
     }
 
     /// A fact that takes effect in memory at once.
-    fn note(&mut self, record: Record) {
+    pub(super) fn note(&mut self, record: Record) {
         let place = self.log.add(&record);
         let fits = self.state.apply(record, place, self.options);
         debug_assert!(fits, "the writer makes only records that fit");
@@ -106,7 +112,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    fn publish(&mut self, Named { event, id }: Named) -> Receipt {
+    pub(super) fn publish(&mut self, Named { event, id }: Named) -> Receipt {
         let topic = self.topic(event.topic.as_str());
         let stored = &self.state.topics[topic as usize];
         let known = stored.ids.get(&id, self.now, self.options.dedup_window);
@@ -118,20 +124,25 @@ impl<'a> Group<'a> {
         *next += 1;
         self.effects.ids.insert((topic, id), position);
         let Outgoing { not_before, envelope, .. } = event;
+        let envelope = Arc::new(envelope);
         let event = Arc::new(Event { topic, position, published: self.now, not_before, envelope, id });
         let place = self.log.add(&Record::Event(event.clone()));
         self.effects.events.push((event, place));
         Receipt { position: Some(position), duplicate: false }
     }
 
-    fn subscribe(&mut self, topic: &str, group: Arc<str>) -> Opened {
+    fn subscription(&mut self, topic: &str, group: Arc<str>) -> u32 {
         let topic = self.topic(topic);
-        let subscription = self.state.subscription(topic, &group).unwrap_or_else(|| {
+        self.state.subscription(topic, &group).unwrap_or_else(|| {
             let subscription = self.state.subscriptions.len() as u32;
             let first = self.state.topics[topic as usize].first;
             self.note(Record::Subscription { subscription, topic, group, first });
             subscription
-        });
+        })
+    }
+
+    fn subscribe(&mut self, topic: &str, group: Arc<str>) -> Opened {
+        let subscription = self.subscription(topic, group);
         let incarnation = self.state.subscriptions[subscription as usize].incarnation.wrapping_add(1);
         self.note(Record::Opened { subscription, incarnation });
         Opened { subscription, incarnation }

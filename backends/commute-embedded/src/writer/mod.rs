@@ -1,6 +1,7 @@
 //! The writer: one thread that owns the log. It takes everything that waits, writes it as one group, syncs once, and then
 //! answers everybody. There is no artificial delay: groups grow by themselves while the disk is busy.
 
+mod administer;
 pub(crate) mod command;
 mod enact;
 pub(crate) mod queue;
@@ -148,6 +149,9 @@ impl Writer<'_> {
         if self.since_snapshot >= self.shared.options.segment_bytes.max(SNAPSHOT_SHARE * self.snapshot_bytes) {
             let snapshot = self.snapshot();
             self.keeper.save(snapshot);
+        } else {
+            let outline = snapshot::encode_outline(&self.shared.state(), self.log.covered());
+            self.keeper.outline(outline);
         }
         Ok(())
     }

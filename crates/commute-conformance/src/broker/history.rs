@@ -157,7 +157,7 @@ impl History {
     fn check(&self, delivery: &Delivery) {
         let n = number(&delivery.envelope);
         let deferred = self.model.deferred.get(&n);
-        assert_eq!(delivery.envelope, self.model.events[n as usize]);
+        assert_eq!(*delivery.envelope, self.model.events[n as usize]);
         assert_eq!(delivery.attempt, deferred.map_or(1, |(attempts, _)| attempts + 1), "the attempt of event {n}");
         if let Some((_, not_before)) = deferred {
             assert_eq!(delivery.not_before, Some(*not_before), "the back-off of event {n}");

@@ -104,7 +104,7 @@ pub(super) async fn the_largest_event_allowed_arrives(trial: Trial) {
     trial.publish(&topic, [large.clone()]).await;
     let mut reader = trial.open(&topic, "group").await;
     let taken = reader.take(1).await;
-    assert!(taken[0].envelope == large, "the largest event came unchanged");
+    assert!(*taken[0].envelope == large, "the largest event came unchanged");
     let read = trial.within("the payload", reader.settler.read(&[taken[0].tag])).await.expect("reading works");
     assert!(read[0] == large, "the largest event is read unchanged");
     reader.ack(&taken).await;

@@ -3,6 +3,7 @@
 //! Each file is one promise of [`Broker`](commute_core::Broker) and its two ends, told in cases; the list below is the
 //! only one there is, and tests are made from it.
 
+mod administration;
 mod dedup;
 mod delay;
 mod groups;
@@ -123,6 +124,24 @@ macro_rules! broker_cases {
             the_largest_event_allowed_arrives []
             a_larger_event_is_refused_with_its_whole_batch []
         }
+        administration {
+            topics_are_listed_in_pages_by_name [Admin]
+            a_group_is_listed_with_its_numbers [Admin]
+            stored_events_are_read_from_wherever_one_begins [Admin]
+            unsettled_events_are_listed_without_those_that_are_parked [Admin]
+            parked_events_are_listed_in_topic_order_with_what_is_known [Admin]
+            an_event_is_ended_once_even_if_two_end_it_at_the_same_time [Admin]
+            what_an_end_publishes_is_there_with_it_after_a_restart [Admin, Restart]
+            a_delivery_is_ended_under_the_hands_of_its_holder [Admin]
+            ending_what_is_not_there_is_refused_and_does_nothing [Admin]
+            an_ended_event_is_remembered_by_the_inbox [Admin, SecondPublish]
+            parked_events_are_taken_back_into_their_place_while_nobody_runs [Admin]
+            parked_events_taken_back_come_in_their_place_on_the_same_connection [Admin]
+            a_group_that_is_kept_gets_everything_that_was_retained [Admin, Retained]
+            a_replay_handles_again_from_there_and_only_from_there [Replay, Restart]
+            a_journey_tells_what_became_of_an_event_and_what_it_caused [Admin]
+            what_a_broker_does_not_have_is_refused_with_its_code []
+        }
         history {
             a_random_history_agrees_with_an_obvious_model [Restart, Order, DurableRetry, DurableParking]
             a_random_history_without_restarts_agrees_with_an_obvious_model [Order]
@@ -142,8 +161,8 @@ pub fn run(case: &str, fixture: impl Fixture) {
     run_seeded(case.name, fixture.patience(), move |seed| {
         Box::pin(async move {
             let broker = crate::trial::within(case.name, fixture.patience(), "a connection", fixture.connect()).await;
-            let capabilities = broker.capabilities();
-            let missing: Vec<_> = case.needs.iter().filter(|need| !need.is_met(capabilities, &*fixture)).collect();
+            let given = &*broker;
+            let missing: Vec<_> = case.needs.iter().filter(|need| !need.is_met(given, &*fixture)).collect();
             if !missing.is_empty() {
                 println!("{} is not applicable: {} does not give {missing:?}", case.name, broker.driver());
                 return;

@@ -254,6 +254,6 @@ pub(super) async fn unsettled_events_can_be_read_again(trial: Trial) {
     reader.settle(vec![park(taken[5].tag)]).await;
     trial.random().shuffle(&mut taken);
     let read = trial.within("payloads", reader.settler.read(&tags(&taken))).await.expect("reading works");
-    let expected: Vec<_> = taken.into_iter().map(|taken| taken.envelope).collect();
+    let expected: Vec<_> = taken.into_iter().map(|taken| (*taken.envelope).clone()).collect();
     assert_eq!(read, expected, "the envelopes, in the order of the tags");
 }

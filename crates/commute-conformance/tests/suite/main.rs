@@ -1,5 +1,6 @@
 //! The suites on a broker and a store that are obviously right, and on ones that are wrong in one way each.
 
+mod model_admin;
 mod model_broker;
 mod model_store;
 mod mutants;

@@ -67,43 +67,51 @@ pub(crate) enum Mutant {
     CloseLeavesReceiversWaiting,
     MiscountsBacklog,
     ReadsInTopicOrder,
+    EndsTwice,
+    EndLosesWhatItPublishes,
+    EndLeavesTheDelivery,
+    ListsParkedAsUnsettled,
+    ReplaysEverything,
+    ReplayIsAbsorbed,
 }
 
 /// All that is stored, and who has what.
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     session: u32,
     incarnations: u32,
-    topics: BTreeMap<Topic, Vec<Stored>>,
+    pub(crate) topics: BTreeMap<Topic, Vec<Stored>>,
     ids: HashMap<(Topic, EventId), (u64, Timestamp)>,
-    groups: BTreeMap<(Topic, Arc<str>), Group>,
+    pub(crate) groups: BTreeMap<(Topic, Arc<str>), Group>,
     closed: bool,
 }
 
-struct Stored {
-    envelope: Envelope,
-    not_before: Option<Timestamp>,
-    published: Timestamp,
+pub(crate) struct Stored {
+    pub(crate) envelope: Envelope,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) published: Timestamp,
 }
 
 #[derive(Default)]
-struct Group {
+pub(crate) struct Group {
     /// Everything below is done.
-    low: u64,
-    done: BTreeSet<u64>,
-    deferred: BTreeMap<u64, (u32, Timestamp)>,
-    parked: Vec<(u64, Parked)>,
-    inbox: BTreeSet<EventId>,
+    pub(crate) low: u64,
+    pub(crate) done: BTreeSet<u64>,
+    pub(crate) deferred: BTreeMap<u64, (u32, Timestamp)>,
+    pub(crate) parked: Vec<(u64, Parked)>,
+    pub(crate) inbox: BTreeSet<EventId>,
     absorbed: u64,
+    /// Who receives.
+    pub(crate) open: BTreeSet<u32>,
     /// In whose hands an event is, and whether it was received.
-    held: BTreeMap<u64, (u32, bool)>,
+    pub(crate) held: BTreeMap<u64, (u32, bool)>,
     /// What a broken broker lost.
     lost: BTreeSet<u64>,
 }
 
-struct Connection {
+pub(crate) struct Connection {
     world: Mutex<World>,
-    changed: Notify,
+    pub(crate) changed: Notify,
     clock: Arc<ManualClock>,
     capabilities: Capabilities,
     mutant: Mutant,
@@ -128,7 +136,7 @@ impl Model {
             delayed_publish: true,
             retained: true,
             positions: true,
-            replay: false,
+            replay: true,
             dedup_window: Some(Duration::from_secs(3600)),
             inbox_retention: Some(Duration::from_secs(7200)),
             max_event_bytes: 100_000,
@@ -163,12 +171,12 @@ impl Fixture for Model {
 }
 
 impl Connection {
-    fn is(&self, mutant: Mutant) -> bool {
+    pub(crate) fn is(&self, mutant: Mutant) -> bool {
         self.mutant == mutant
     }
 
     /// The world, as long as this session is the one that is connected.
-    fn enter(&self, session: u32) -> Result<MutexGuard<'_, World>> {
+    pub(crate) fn enter(&self, session: u32) -> Result<MutexGuard<'_, World>> {
         let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = world.closed && !self.is(Mutant::PublishesAfterClose);
         if world.session != session || closed {
@@ -211,13 +219,14 @@ impl Connection {
                 group.done.retain(|position| *position < first_gap);
             }
             group.held.clear();
+            group.open.clear();
         }
         drop(world);
         self.changed.notify_waiters();
         self.world.lock().unwrap_or_else(PoisonError::into_inner).session
     }
 
-    fn publish(&self, world: &mut World, outgoing: Outgoing, dedup: bool) -> Receipt {
+    pub(crate) fn publish(&self, world: &mut World, outgoing: Outgoing, dedup: bool) -> Receipt {
         let Outgoing { topic, mut envelope, mut not_before } = outgoing;
         let now = self.clock.now();
         let window = self.capabilities.dedup_window.unwrap();
@@ -317,7 +326,7 @@ impl Connection {
         let event = &stored[position as usize];
         let deferred = group.deferred.get(&position);
         Delivery {
-            envelope: event.envelope.clone(),
+            envelope: event.envelope.clone().into(),
             tag: DeliveryTag { position, incarnation },
             attempt: deferred
                 .filter(|_| !self.is(Mutant::ForgetsAttempts))
@@ -385,15 +394,15 @@ fn key_of(stored: &[Stored], position: u64) -> Option<&str> {
 }
 
 impl Group {
-    fn is_done(&self, position: u64) -> bool {
+    pub(crate) fn is_done(&self, position: u64) -> bool {
         position < self.low || self.done.contains(&position)
     }
 }
 
 /// A connection between two restarts.
-struct Session {
-    connection: Arc<Connection>,
-    session: u32,
+pub(crate) struct Session {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) session: u32,
 }
 
 impl Broker for Session {
@@ -453,11 +462,16 @@ impl Broker for Session {
             let key = (spec.topic, spec.group);
             let end = world.topics.get(&key.0).map_or(0, Vec::len) as u64;
             let low = if model.is(Mutant::StartsAtTheEnd) { end } else { 0 };
-            world.groups.entry(key.clone()).or_insert(Group { low, ..Group::default() });
+            let group = world.groups.entry(key.clone()).or_insert(Group { low, ..Group::default() });
+            group.open.insert(incarnation);
             let (connection, session) = (self.connection.clone(), self.session);
             let end = Arc::new(End { connection, session, key, incarnation, credit: spec.credit });
             Ok(Subscription { receiver: Box::new(Taking(end.clone())), settler: end })
         })
+    }
+
+    fn admin(&self) -> Option<&dyn commute_core::Admin> {
+        Some(self)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
@@ -526,11 +540,12 @@ impl Receiver for Taking {
 impl Drop for Taking {
     fn drop(&mut self) {
         let end = &*self.0;
-        if end.connection.is(Mutant::KeepsWhatADroppedReceiverHad) {
-            return;
-        }
         if let Ok(mut world) = end.connection.enter(end.session) {
-            world.groups.get_mut(&end.key).unwrap().held.retain(|_, (who, _)| *who != end.incarnation);
+            let group = world.groups.get_mut(&end.key).unwrap();
+            group.open.remove(&end.incarnation);
+            if !end.connection.is(Mutant::KeepsWhatADroppedReceiverHad) {
+                group.held.retain(|_, (who, _)| *who != end.incarnation);
+            }
         }
         end.connection.changed.notify_waiters();
     }

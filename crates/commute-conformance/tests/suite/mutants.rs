@@ -83,6 +83,12 @@ mod the_suite_catches_a_broker_that {
         does_not_wake_who_waits SleepsOnPublish by "routing::a_waiting_receiver_gets_what_is_published_later";
         leaves_receivers_waiting_after_close CloseLeavesReceiversWaiting by "lifecycle::closing_ends_a_waiting_receiver";
         miscounts_its_backlog MiscountsBacklog by "lifecycle::the_backlog_counts_what_was_not_received";
+        ends_an_event_twice EndsTwice by "administration::an_event_is_ended_once_even_if_two_end_it_at_the_same_time";
+        loses_what_an_end_publishes EndLosesWhatItPublishes by "administration::what_an_end_publishes_is_there_with_it_after_a_restart";
+        leaves_an_ended_delivery_to_its_holder EndLeavesTheDelivery by "administration::a_delivery_is_ended_under_the_hands_of_its_holder";
+        lists_parked_events_as_unsettled ListsParkedAsUnsettled by "administration::unsettled_events_are_listed_without_those_that_are_parked";
+        replays_everything ReplaysEverything by "administration::a_replay_handles_again_from_there_and_only_from_there";
+        absorbs_what_it_replays ReplayIsAbsorbed by "administration::a_replay_handles_again_from_there_and_only_from_there";
         reads_in_another_order ReadsInTopicOrder by "settlement::unsettled_events_can_be_read_again";
     }
 }

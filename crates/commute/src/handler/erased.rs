@@ -12,6 +12,7 @@ use commute_core::{
     Code, Context, Envelope, Error, Footprint, Handler, HandlerError, Incoming, IntoOutcome, Outcome, writes,
 };
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::LanesOf;
 
@@ -64,29 +65,43 @@ impl<Args: 'static, H: Handler<Args>> Run for Function<H, Args> {
 }
 
 /// Calls a handler; a panic becomes a failure, and so does taking longer than `timeout`.
-pub(crate) fn guarded(run: &Erased, invocation: Invocation, timeout: Option<Duration>) -> HandlerFuture {
+pub(crate) fn guarded(run: &Erased, invocation: Invocation, timeout: Option<Duration>) -> Handling {
     // The handler's state after a panic is its own business: values are dropped, shared state is behind its own locks.
     let started = catch_unwind(AssertUnwindSafe(|| run.call(invocation)));
-    let inner = match started {
-        Ok(inner) => Guard { inner },
-        Err(panic) => return Box::pin(std::future::ready(Err(panicked(&*panic)))),
-    };
-    match timeout {
-        None => Box::pin(inner),
-        Some(longest) => Box::pin(async move {
-            tokio::time::timeout(longest, inner).await.unwrap_or_else(|_| {
-                let detail = format!("the handler took longer than {longest:?}");
-                Err(HandlerError::from_error(Error::new(Code::TimedOut, detail)))
-            })
-        }),
-    }
+    let inner = started.unwrap_or_else(|panic| Box::pin(std::future::ready(Err(panicked(&*panic)))));
+    let Some(longest) = timeout else { return Handling { inner } };
+    let inner = Box::pin(async move {
+        tokio::time::timeout(longest, inner).await.unwrap_or_else(|_| {
+            let detail = format!("the handler took longer than {longest:?}");
+            Err(HandlerError::from_error(Error::new(Code::TimedOut, detail)))
+        })
+    });
+    Handling { inner }
 }
 
-struct Guard {
+/// A run out of which no panic comes.
+pub(crate) struct Handling {
     inner: HandlerFuture,
 }
 
-impl Future for Guard {
+impl Handling {
+    /// The same, within a span that says how it ended.
+    pub(crate) fn within(self, span: tracing::Span) -> Self {
+        let recorded = span.clone();
+        let watched = async move {
+            let outcome = self.await;
+            if let Err(error) = &outcome {
+                // The code and not the reason, which is the handler's own words.
+                recorded.record("error.type", error.code().number());
+                recorded.record("otel.status_code", "ERROR");
+            }
+            outcome
+        };
+        Handling { inner: Box::pin(watched.instrument(span)) }
+    }
+}
+
+impl Future for Handling {
     type Output = Result<Outcome, HandlerError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {

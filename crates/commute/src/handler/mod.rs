@@ -13,7 +13,7 @@ use commute_core::{
 };
 use tower::{Layer, Service};
 
-pub(crate) use erased::{Decoded, Erased, HandlerFuture, always, guarded, layered};
+pub(crate) use erased::{Decoded, Erased, Handling, always, guarded, layered};
 pub use erased::{HandlerService, Invocation};
 
 use crate::retry::{Backoff, Exhausted, OnFailure};
@@ -27,7 +27,7 @@ use crate::retry::{Backoff, Exhausted, OnFailure};
 /// | `when_exhausted` | [`Exhausted::Park`]; with a declared footprint [`Exhausted::Skip`] |
 /// | `on_failure` | [`OnFailure::HoldLane`] |
 /// | `timeout` | none |
-/// | `publishes` | the handler must not answer with events |
+/// | `publishes` | the handler must not answer with events, unless it `replies` |
 pub fn handler<Args: 'static, H: Handler<Args>>(function: H) -> HandlerSpec<H::Event> {
     let mut emits = Vec::new();
     H::Output::emits(&mut emits);
@@ -49,6 +49,7 @@ pub fn handler<Args: 'static, H: Handler<Args>>(function: H) -> HandlerSpec<H::E
             timeout: None,
             group: None,
             dead_letters: None,
+            replies: false,
         },
         event: PhantomData,
     }
@@ -76,6 +77,7 @@ pub(crate) struct Parts {
     pub(crate) timeout: Option<Duration>,
     pub(crate) group: Option<Arc<str>>,
     pub(crate) dead_letters: Option<String>,
+    pub(crate) replies: bool,
 }
 
 /// What an event touches; `None` when it has no key and so cannot say.
@@ -165,6 +167,13 @@ impl<E: Incoming> HandlerSpec<E> {
     /// and failures are its own.
     pub fn named(mut self, name: impl AsRef<str>) -> Self {
         self.parts.group = Some(name.as_ref().into());
+        self
+    }
+
+    /// What it answers goes to whoever asked for the result of the event ([`crate::Requests`]), and to a topic only where
+    /// `publishes` or `publishes_type` says so. When nobody asked, such an answer is dropped.
+    pub fn replies(mut self) -> Self {
+        self.parts.replies = true;
         self
     }
 

@@ -1,0 +1,142 @@
+//! The command line: what every command understands, and the commands.
+
+use std::path::PathBuf;
+
+use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+
+use crate::command::{
+    completions, contract, dead, doctor, explain, hold, lanes, parked, publish, replay, skip, status, tail, topics,
+    trace,
+};
+use crate::exit::Exit;
+
+/// Events, dead letters, lanes and services of commute.
+#[derive(Debug, Parser)]
+#[command(name = "commute", version, after_help = Exit::help(), color = ColorChoice::Auto)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The broker, as in embedded:data; without it the directory `data` here, if there is one.
+    #[arg(long, global = true, value_name = "URL", env = "COMMUTE_BROKER", hide_env_values = true)]
+    pub(crate) broker: Option<String>,
+    /// The socket of a running app, instead of a broker.
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "broker")]
+    pub(crate) socket: Option<PathBuf>,
+    /// One JSON object per line, instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours; NO_COLOR turns them off, too.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publish events: an argument, a file or standard input, as JSON or CloudEvents.
+    Publish(publish::Args),
+    /// Show the events of a topic.
+    Tail(tail::Args),
+    /// List the topics.
+    Topics(topics::Args),
+    /// Show what every group has before it, and what the services do.
+    Status(status::Args),
+    /// Show the lanes of running services, those with most events first.
+    Lanes(lanes::Args),
+    /// Show what became of an event.
+    Trace(trace::Args),
+    /// Dead letters: look, publish again, throw away.
+    #[command(subcommand)]
+    Dead(dead::Args),
+    /// Parked events: look, bring back, give up.
+    #[command(subcommand)]
+    Parked(parked::Args),
+    /// Begin no event of a subscription, or of a key, in the running service.
+    Pause(hold::Args),
+    /// End a pause.
+    Resume(hold::Args),
+    /// Give up an event that others wait for; it becomes a dead letter.
+    Skip(skip::Args),
+    /// Let a group that does not run handle events once more.
+    Replay(replay::Args),
+    /// Show what running services are promised.
+    Contract(contract::Args),
+    /// Look for what is wrong, and say what to do.
+    Doctor(doctor::Args),
+    /// Explain an error code, or list them.
+    Explain(explain::Args),
+    /// Write a completion script for a shell.
+    Completions(completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        Cli::command().debug_assert();
+    }
+
+    const PAGE: &str = include_str!("../../../docs/guide/cli.md");
+
+    /// Commands that do something, by their whole names.
+    fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        let below: Vec<_> = below.flat_map(|below| leaves(below, &format!("{name} {}", below.get_name()))).collect();
+        if below.is_empty() { vec![(name.to_owned(), command.clone())] } else { below }
+    }
+
+    #[test]
+    fn the_page_has_every_command_with_its_options_and_no_other() {
+        let cli = Cli::command();
+        let leaves = leaves(&cli, "commute");
+        for (name, command) in &leaves {
+            let section = PAGE.split("\n### ").find(|section| section.lines().next() == Some(name));
+            let section = section.unwrap_or_else(|| panic!("docs/guide/cli.md has no section {name}"));
+            for option in command.get_arguments().filter_map(|arg| arg.get_long()) {
+                assert!(section.contains(&format!("--{option}")), "the section {name} does not say --{option}");
+            }
+        }
+        assert_eq!(PAGE.matches("\n### ").count(), leaves.len());
+        for option in cli.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(PAGE.contains(&format!("`--{option}")), "--{option}");
+        }
+        for (exit, meaning) in Exit::ALL {
+            assert!(PAGE.contains(&format!("| {} | {} |", *exit as u8, meaning.trim())), "{exit:?}");
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas");
+        for schema in std::fs::read_dir(folder).unwrap() {
+            let name = schema.unwrap().file_name().into_string().unwrap();
+            assert!(PAGE.contains(&format!("/schemas/{name})")), "{name}");
+        }
+    }
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        for (exit, meaning) in Exit::ALL {
+            assert!(help.contains(&format!("{} {meaning}", *exit as u8)), "{help}");
+        }
+    }
+}

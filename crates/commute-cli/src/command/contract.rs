@@ -1,0 +1,80 @@
+//! `commute contract`: what running services are promised.
+
+use commute::Intent;
+use commute_core::operate::{Operation, Report};
+use serde_json::Value;
+
+use crate::exit::{Exit, Result};
+use crate::running::nobody_runs;
+use crate::session::Session;
+use crate::show::{Cell, Tone, clean};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this app.
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
+    let console = session.console(Intent::Look).await?;
+    let mut apps = console.apps().await?;
+    apps.retain(|app| args.app.as_ref().is_none_or(|wanted| app.app() == *wanted));
+    if apps.is_empty() {
+        return Err(nobody_runs("contracts are made when services start"));
+    }
+    for app in apps {
+        if let Report::Json(contract) = app.operate(Operation::Contract).await? {
+            match session.out.json {
+                true => session.out.object(&contract)?,
+                false => outline(&contract, 0, session)?,
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Names and values, each level further in.
+fn outline(value: &Value, depth: usize, session: &mut Session) -> Result<()> {
+    let inset = "  ".repeat(depth);
+    let Value::Object(fields) = value else {
+        session.out.line(format!("{inset}{}", plain(value)))?;
+        return Ok(());
+    };
+    for (name, value) in fields {
+        let name = Cell::toned(format!("{inset}{}", name.replace('_', " ")), Tone::Head);
+        match value {
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                session.out.cells(&[name])?;
+                for (n, item) in items.iter().enumerate() {
+                    if n > 0 {
+                        session.out.line("")?;
+                    }
+                    outline(item, depth + 1, session)?;
+                }
+            }
+            Value::Object(fields) if duration(value).is_none() && !fields.is_empty() => {
+                session.out.cells(&[name])?;
+                outline(value, depth + 1, session)?;
+            }
+            value => session.out.cells(&[name, plain(value).into()])?,
+        }
+    }
+    Ok(())
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => clean(text),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        value => duration(value).unwrap_or_else(|| value.to_string()),
+    }
+}
+
+fn duration(value: &Value) -> Option<String> {
+    let (secs, nanos) = (value.get("secs")?.as_u64()?, value.get("nanos")?.as_u64()?);
+    let duration = std::time::Duration::new(secs, u32::try_from(nanos).ok()?);
+    Some(humantime::format_duration(duration).to_string())
+}

@@ -1,0 +1,42 @@
+//! The `commute` program: an operator's way to events, dead letters, lanes and services.
+//!
+//! ```text
+//! args ─► session ─► command/… ─► Console ─► owner, files or server
+//!            └─► show: tables for people, JSON lines for programs
+//! ```
+
+mod args;
+mod command;
+mod confirm;
+mod exit;
+mod letters;
+mod running;
+mod session;
+mod show;
+mod watch;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::Exit::Usage.into() } else { exit::Exit::Done.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            eprintln!("commute: cannot start: {cause}");
+            return exit::Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(command::run(cli));
+    // A thread that waits for standard input must not keep the program from ending.
+    runtime.shutdown_background();
+    exit.into()
+}
