@@ -8,6 +8,8 @@
 //! arrived, so that the node may forget it. The body holds the payloads of the events that the header lists, one behind the
 //! other; each says its size. `docs/brokers/zeromq.md` tells all of it.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,14 +19,14 @@ use commute_core::{
     Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Lane, Outgoing, Parked, Receipt, Result, Settlement,
     Timestamp, Topic, cloudevents,
 };
-use serde::de::DeserializeOwned;
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The first frame of every message.
 const VERSION: &[u8] = b"CM1";
 /// Frames of a message; more is nobody's.
 pub(crate) const FRAMES: usize = 5;
+/// Payloads up to this size are copied out of their message.
+const COPIED: usize = 4096;
 
 macro_rules! kinds {
     ($($kind:ident $text:literal),* $(,)?) => {
@@ -50,7 +52,7 @@ kinds! {
     Publish "PUBLISH", Stored "STORED",
     Subscribe "SUBSCRIBE", Subscribed "SUBSCRIBED", Unsubscribe "UNSUBSCRIBE",
     Take "TAKE", Deliveries "DELIVERIES",
-    Settle "SETTLE", Done "DONE",
+    Settle "SETTLE", Settled "SETTLED", Done "DONE",
     Read "READ", Events "EVENTS",
     Parked "PARKED", Aside "ASIDE", Unpark "UNPARK",
     Backlog "BACKLOG", Count "COUNT",
@@ -109,6 +111,11 @@ impl Message {
         }
     }
 
+    /// What it weighs: header and body, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+
     /// # Errors
     /// `ProtocolMismatch`, saying what is wrong with the frames.
     pub(crate) fn from_frames(frames: Vec<Bytes>) -> Result<Self> {
@@ -140,7 +147,7 @@ impl Message {
 
     /// # Errors
     /// `ProtocolMismatch` when the header is not what the kind asks for.
-    pub(crate) fn header<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn header<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_slice(&self.header)
             .map_err(|cause| malformed(format!("the header of a {} is not as it should be: {cause}", self.kind.text())))
     }
@@ -189,29 +196,30 @@ pub(crate) struct Welcome {
     pub(crate) max_in_flight: usize,
 }
 
+/// A text that is borrowed from its message where it can be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// The attributes of a CloudEvent, as a JSON object.
 #[derive(Debug, Clone)]
-pub(crate) struct Attributes(Vec<(String, String)>);
+pub(crate) struct Attributes<'a>(Vec<(Text<'a>, Text<'a>)>);
 
-impl Serialize for Attributes {
+impl Serialize for Attributes<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+        to.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<'de> Deserialize<'de> for Attributes {
+impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> serde::de::Visitor<'de> for Map {
-            type Value = Attributes;
+        struct Map<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> serde::de::Visitor<'de> for Map<'a> {
+            type Value = Attributes<'a>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object of texts")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Attributes<'a>, A::Error> {
                 let mut attributes = Vec::with_capacity(12);
                 while let Some(entry) = map.next_entry()? {
                     attributes.push(entry);
@@ -219,34 +227,39 @@ impl<'de> Deserialize<'de> for Attributes {
                 Ok(Attributes(attributes))
             }
         }
-        from.deserialize_map(Map)
+        from.deserialize_map(Map(PhantomData))
     }
 }
 
-impl Attributes {
-    fn of(envelope: &Envelope) -> Self {
-        Attributes(cloudevents::attributes(envelope).map(|(name, value)| (name.to_owned(), value)).collect())
+impl<'a> Attributes<'a> {
+    fn of(envelope: &'a Envelope) -> Self {
+        let content_type = envelope.data_content_type.as_deref().map(|value| ("datacontenttype", value.into()));
+        let all = cloudevents::attributes(envelope).chain(content_type);
+        Attributes(all.map(|(name, value)| (Text(name.into()), Text(value))).collect())
     }
 
     fn envelope(&self, data: Bytes) -> Result<Envelope> {
-        let attributes: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let attributes: Vec<_> = self.0.iter().map(|(name, value)| (&*name.0, &*value.0)).collect();
         cloudevents::from_attributes(&attributes, None, data)
     }
 }
 
 /// An event on its way in.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Sent {
-    topic: String,
+pub(crate) struct Sent<'a> {
+    #[serde(borrow)]
+    topic: Text<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
     size: usize,
-    event: Attributes,
+    #[serde(borrow)]
+    event: Attributes<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Publish {
-    pub(crate) events: Vec<Sent>,
+pub(crate) struct Publish<'a> {
+    #[serde(borrow)]
+    pub(crate) events: Vec<Sent<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -262,6 +275,14 @@ pub(crate) struct Subscribe {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) subscription: u32,
+    /// Of what is parked in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OfSubscription {
     pub(crate) subscription: u32,
 }
@@ -274,7 +295,7 @@ pub(crate) struct Take {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Delivered {
+pub(crate) struct Delivered<'a> {
     position: u64,
     incarnation: u32,
     attempt: u32,
@@ -284,12 +305,17 @@ pub(crate) struct Delivered {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     malformed: Option<String>,
     size: usize,
-    event: Attributes,
+    #[serde(borrow)]
+    event: Attributes<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Deliveries {
-    pub(crate) deliveries: Vec<Delivered>,
+pub(crate) struct Deliveries<'a> {
+    #[serde(borrow)]
+    pub(crate) deliveries: Vec<Delivered<'a>>,
+    /// Redeliveries and duplicates that the node's broker has absorbed in this subscription so far.
+    #[serde(default)]
+    pub(crate) absorbed: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -332,12 +358,12 @@ impl Held {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
-pub(crate) enum Ending {
+pub(crate) enum Ending<'a> {
     Ack {
         #[serde(flatten)]
         tag: Tag,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        publish: Vec<Sent>,
+        #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+        publish: Vec<Sent<'a>>,
         #[serde(default = "yes")]
         mark: bool,
     },
@@ -367,9 +393,16 @@ fn yes() -> bool {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Settle {
+pub(crate) struct Settle<'a> {
     pub(crate) subscription: u32,
-    pub(crate) settlements: Vec<Ending>,
+    #[serde(borrow)]
+    pub(crate) settlements: Vec<Ending<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settled {
+    #[serde(default)]
+    pub(crate) absorbed: u64,
 }
 
 /// Of READ and UNPARK.
@@ -380,14 +413,16 @@ pub(crate) struct Tagged {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Plain {
+pub(crate) struct Plain<'a> {
     size: usize,
-    event: Attributes,
+    #[serde(borrow)]
+    event: Attributes<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Events {
-    pub(crate) events: Vec<Plain>,
+pub(crate) struct Events<'a> {
+    #[serde(borrow)]
+    pub(crate) events: Vec<Plain<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -408,8 +443,6 @@ pub(crate) struct Aside {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Count {
     pub(crate) events: Option<u64>,
-    #[serde(default)]
-    pub(crate) absorbed: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -436,16 +469,16 @@ impl Payloads {
         self.0.freeze()
     }
 
-    pub(crate) fn sent(&mut self, Outgoing { topic, envelope, not_before }: &Outgoing) -> Sent {
+    pub(crate) fn sent<'a>(&mut self, Outgoing { topic, envelope, not_before }: &'a Outgoing) -> Sent<'a> {
         let size = self.add(&envelope.data);
-        Sent { topic: topic.to_string(), not_before: *not_before, size, event: Attributes::of(envelope) }
+        Sent { topic: Text(topic.as_str().into()), not_before: *not_before, size, event: Attributes::of(envelope) }
     }
 
-    pub(crate) fn plain(&mut self, envelope: &Envelope) -> Plain {
+    pub(crate) fn plain<'a>(&mut self, envelope: &'a Envelope) -> Plain<'a> {
         Plain { size: self.add(&envelope.data), event: Attributes::of(envelope) }
     }
 
-    pub(crate) fn delivered(&mut self, delivery: &Delivery) -> Delivered {
+    pub(crate) fn delivered<'a>(&mut self, delivery: &'a Delivery) -> Delivered<'a> {
         Delivered {
             position: delivery.tag.position,
             incarnation: delivery.tag.incarnation,
@@ -458,7 +491,7 @@ impl Payloads {
         }
     }
 
-    pub(crate) fn ending(&mut self, settlement: &Settlement) -> Ending {
+    pub(crate) fn ending<'a>(&mut self, settlement: &'a Settlement) -> Ending<'a> {
         let tag = settlement.tag().into();
         match settlement {
             Settlement::Ack { publish, mark, .. } => {
@@ -491,21 +524,23 @@ impl Rest {
         if size > self.0.len() {
             return Err(malformed("a body shorter than the sizes in its header"));
         }
-        Ok(self.0.split_to(size))
+        let data = self.0.split_to(size);
+        // A small payload that lives long must not keep the whole message in memory.
+        Ok(if size <= COPIED { Bytes::copy_from_slice(&data) } else { data })
     }
 
-    pub(crate) fn outgoing(&mut self, sent: Sent) -> Result<Outgoing> {
+    pub(crate) fn outgoing(&mut self, sent: Sent<'_>) -> Result<Outgoing> {
         let envelope = sent.event.envelope(self.take(sent.size)?)?;
-        Ok(Outgoing { topic: Topic::new(sent.topic)?, envelope, not_before: sent.not_before })
+        Ok(Outgoing { topic: Topic::new(&*sent.topic.0)?, envelope, not_before: sent.not_before })
     }
 
-    pub(crate) fn envelope(&mut self, plain: &Plain) -> Result<Envelope> {
+    pub(crate) fn envelope(&mut self, plain: &Plain<'_>) -> Result<Envelope> {
         plain.event.envelope(self.take(plain.size)?)
     }
 
-    pub(crate) fn delivery(&mut self, from: Delivered) -> Result<Delivery> {
+    pub(crate) fn delivery(&mut self, from: Delivered<'_>) -> Result<Delivery> {
         Ok(Delivery {
-            envelope: from.event.envelope(self.take(from.size)?)?,
+            envelope: from.event.envelope(self.take(from.size)?)?.into(),
             tag: DeliveryTag { position: from.position, incarnation: from.incarnation },
             attempt: from.attempt,
             not_before: from.not_before,
@@ -514,7 +549,7 @@ impl Rest {
         })
     }
 
-    pub(crate) fn settlement(&mut self, ending: Ending) -> Result<Settlement> {
+    pub(crate) fn settlement(&mut self, ending: Ending<'_>) -> Result<Settlement> {
         Ok(match ending {
             Ending::Ack { tag, publish, mark } => {
                 let publish = publish.into_iter().map(|event| self.outgoing(event)).collect::<Result<_>>()?;

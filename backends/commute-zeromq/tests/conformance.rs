@@ -9,13 +9,29 @@ use commute_embedded::storage::Memory;
 use commute_embedded::{Embedded, Options};
 use commute_zeromq::{Node, NodeOptions};
 
-/// Short, so that what a dead client held is given to others soon.
-fn options() -> NodeOptions {
-    NodeOptions { heartbeat: Duration::from_millis(100), lease: Duration::from_millis(700), ..NodeOptions::default() }
+/// A client as if in a process of its own: it dies with its runtime.
+struct Client(Option<tokio::runtime::Runtime>);
+
+impl Client {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Client(Some(runtime.expect("a runtime")))
+    }
+
+    async fn connect(&self, url: &str) -> SharedBroker {
+        let address = Address::parse(url).expect("a URL");
+        let runtime = self.0.as_ref().expect("it lives");
+        let connected = runtime.spawn((commute_zeromq::DRIVER.connect)(address)).await;
+        connected.expect("it does not panic").expect("the node is there")
+    }
 }
 
-async fn connect(url: &str) -> SharedBroker {
-    (commute_zeromq::DRIVER.connect)(Address::parse(url).expect("a URL")).await.expect("the node is there")
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A node on storage in memory, which survives it.
@@ -26,15 +42,18 @@ struct OnNode {
     /// A Unix socket, and only clients die; otherwise TCP, and nodes do.
     ipc: bool,
     node: Mutex<Option<(Node, Arc<Embedded>)>>,
+    client: Mutex<Arc<Client>>,
 }
 
 impl OnNode {
     fn new(ipc: bool) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
-        OnNode { storage: Memory::new(), clock: ManualClock::new(), folder, ipc, node: Mutex::new(None) }
+        let (node, client) = (Mutex::new(None), Mutex::new(Arc::new(Client::new())));
+        OnNode { storage: Memory::new(), clock: ManualClock::new(), folder, ipc, node, client }
     }
 
-    async fn start(&self) -> String {
+    /// Starts a node, and connects to it.
+    async fn start(&self) -> SharedBroker {
         let options = Options {
             segment_bytes: 64 << 10,
             tail_bytes: 4 << 10,
@@ -47,16 +66,20 @@ impl OnNode {
             true => format!("zmq+ipc://{}", self.folder.path().join("node.sock").display()),
             false => "zmq://127.0.0.1:0".to_owned(),
         };
-        let node = Node::serve(broker.clone(), &url, crate::options()).await.expect("it listens");
+        let node = Node::serve(broker.clone(), &url, NodeOptions::default()).await.expect("it listens");
         let url = node.url();
         *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some((node, broker));
-        url
+        self.client().connect(&url).await
+    }
+
+    fn client(&self) -> Arc<Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Fixture for OnNode {
     fn connect(&self) -> BoxFuture<'_, SharedBroker> {
-        Box::pin(async { connect(&self.start().await).await })
+        Box::pin(self.start())
     }
 
     fn reconnect(&self, previous: SharedBroker, ending: Ending) -> BoxFuture<'_, SharedBroker> {
@@ -64,18 +87,19 @@ impl Fixture for OnNode {
             if ending == Ending::Close {
                 previous.close().await.expect("closing works");
             }
+            drop(previous);
             if self.ipc {
-                drop(previous);
+                let client = Arc::new(Client::new());
+                drop(std::mem::replace(&mut *self.client.lock().unwrap_or_else(PoisonError::into_inner), client.clone()));
                 let url = format!("zmq+ipc://{}", self.folder.path().join("node.sock").display());
-                return connect(&url).await;
+                return client.connect(&url).await;
             }
             let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some((node, broker)) = node {
                 node.stop().await;
                 drop(broker);
             }
-            drop(previous);
-            connect(&self.start().await).await
+            self.start().await
         })
     }
 

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_core::control::{Reply, Request};
-use commute_core::{Capabilities, Code, Error, Outgoing, Receipt, Result};
+use commute_core::{Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::outstanding::{Asked, To, ping};
+use super::outstanding::{Asked, To};
 use super::subscription::Open;
 use crate::key;
 use crate::options::{Options, Place};
@@ -31,29 +31,32 @@ const ASKED: usize = 256;
 const TOGETHER: usize = 512;
 /// And so many bytes of payload.
 const TOGETHER_BYTES: usize = 1 << 20;
+/// The first frames of a message, and what surrounds them.
+const ROOM: usize = 128;
 /// Messages on their way to the node.
 const OUTGOING: usize = 8;
-/// A node may send as much as this at once.
-const MESSAGE_BYTES: usize = 64 << 20;
+/// A node may send as much as this at once: more than it ever does, because what was taken back comes in one message.
+const MESSAGE_BYTES: usize = 1 << 30;
 
 /// The one connection of a client. Dropping it ends it as a crash would.
 pub(crate) struct Link {
     asked: mpsc::Sender<Asked>,
-    leaving: mpsc::Sender<Arc<Open>>,
+    /// A receiver was dropped: its subscription says so.
+    left: Arc<Notify>,
     closing: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    max_message_bytes: usize,
 }
 
 impl Link {
     pub(crate) async fn connect(options: Options) -> Result<(Link, Capabilities)> {
         let (wires, welcome) = greeted(&options, None).await?;
-        let capabilities = welcome.capabilities.clone();
+        let (capabilities, max_message_bytes) = (welcome.capabilities.clone(), welcome.max_message_bytes);
         let (asked, asking) = mpsc::channel(ASKED);
-        let (leaving, left) = mpsc::channel(ASKED);
-        let closing = CancellationToken::new();
-        let work = Work::new(options, asking, left, closing.clone());
+        let (left, closing) = (Arc::new(Notify::new()), CancellationToken::new());
+        let work = Work::new(options, asking, left.clone(), closing.clone());
         let task = tokio::spawn(work.run(wires, welcome));
-        Ok((Link { asked, leaving, closing, task }, capabilities))
+        Ok((Link { asked, left, closing, task, max_message_bytes }, capabilities))
     }
 
     /// Hands a request over; the order of effects is that of first polls.
@@ -61,21 +64,49 @@ impl Link {
         self.asked.send(asked).await.map_err(|_| closed())
     }
 
+    /// In as many messages as it needs, one behind the other.
     pub(crate) async fn publish(&self, batch: Vec<Outgoing>) -> Result<Vec<Receipt>> {
-        let (to, answer) = oneshot::channel();
-        self.ask(Asked::Publish { batches: vec![(batch, to)] }).await?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        let (mut batches, mut answers) = (Vec::new(), Vec::new());
+        for piece in pieces(batch, self.most(), |event| event.envelope.size()) {
+            let (to, answer) = oneshot::channel();
+            batches.push((piece, to));
+            answers.push(answer);
+        }
+        self.ask(Asked::Publish { batches }).await?;
+        let mut receipts = Vec::new();
+        for answer in answers {
+            receipts.extend(answered(answer).await?);
+        }
+        Ok(receipts)
+    }
+
+    /// In as many messages as it needs, one behind the other.
+    pub(crate) async fn settle(&self, open: &Arc<Open>, settlements: Vec<Settlement>) -> Result<()> {
+        let size = |settlement: &Settlement| match settlement {
+            Settlement::Ack { publish, .. } => publish.iter().map(|event| event.envelope.size()).sum(),
+            _ => 0,
+        };
+        let mut answers = Vec::new();
+        for settlements in pieces(settlements, self.most(), size) {
+            let (to, answer) = oneshot::channel();
+            self.ask(Asked::Settle { open: open.clone(), settlements, to }).await?;
+            answers.push(answer);
+        }
+        for answer in answers {
+            answered(answer).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn control(&self, request: Request) -> Result<Reply> {
         let (to, answer) = oneshot::channel();
         self.ask(Asked::Control { request, to }).await?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answered(answer).await
     }
 
-    /// A receiver was dropped. When there is no room to say so the node finds out when the session ends.
-    pub(crate) fn leave(&self, open: Arc<Open>) {
-        let _ = self.leaving.try_send(open);
+    /// A receiver was dropped.
+    pub(crate) fn leave(&self) {
+        self.left.notify_one();
     }
 
     /// Waits for what was asked, then says goodbye. Idempotent.
@@ -84,12 +115,38 @@ impl Link {
         self.asked.closed().await;
         Ok(())
     }
+
+    /// Payload of one message: half of what may be sent, because attributes travel beside it and are larger as JSON.
+    fn most(&self) -> usize {
+        TOGETHER_BYTES.min(self.max_message_bytes / 2)
+    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Waits for an answer.
+pub(crate) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    answer.await.unwrap_or_else(|_| Err(closed()))
+}
+
+/// Cuts a batch where its pieces would become too many or too large.
+fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut pieces, mut size) = (vec![Vec::new()], 0);
+    for item in batch {
+        size += size_of(&item);
+        match pieces.last_mut() {
+            Some(last) if last.is_empty() || (size <= most && last.len() < TOGETHER) => last.push(item),
+            _ => {
+                size = size_of(&item);
+                pieces.push(vec![item]);
+            }
+        }
+    }
+    pieces
 }
 
 fn closed() -> Error {
@@ -104,15 +161,18 @@ fn broken(cause: std::io::Error) -> Error {
 struct Work {
     options: Options,
     asking: mpsc::Receiver<Asked>,
-    left: mpsc::Receiver<Arc<Open>>,
+    left: Arc<Notify>,
     closing: CancellationToken,
     outstanding: BTreeMap<u64, Asked>,
     /// Numbers that were asked and not sent in this connection, in order.
     unsent: VecDeque<u64>,
     next: u64,
+    /// Numbers below were sent: what they ask is fixed.
+    sent: u64,
     open: Vec<Arc<Open>>,
     session: String,
     max_in_flight: usize,
+    max_message_bytes: usize,
 }
 
 /// Why a connection is over.
@@ -125,7 +185,7 @@ impl Work {
     fn new(
         options: Options,
         asking: mpsc::Receiver<Asked>,
-        left: mpsc::Receiver<Arc<Open>>,
+        left: Arc<Notify>,
         closing: CancellationToken,
     ) -> Self {
         Work {
@@ -136,9 +196,11 @@ impl Work {
             outstanding: BTreeMap::new(),
             unsent: VecDeque::new(),
             next: 1,
+            sent: 1,
             open: Vec::new(),
             session: String::new(),
             max_in_flight: 1,
+            max_message_bytes: 0,
         }
     }
 
@@ -164,6 +226,7 @@ impl Work {
     /// once; in a new one, what is open is opened again first.
     fn welcomed(&mut self, welcome: &Welcome) {
         self.max_in_flight = welcome.max_in_flight.max(1);
+        self.max_message_bytes = welcome.max_message_bytes;
         if welcome.resumed {
             self.unsent = self.outstanding.keys().copied().collect();
             return;
@@ -172,6 +235,7 @@ impl Work {
         let before = std::mem::take(&mut self.outstanding);
         let pending: Vec<Asked> = before.into_values().filter_map(Asked::in_a_new_session).collect();
         self.unsent.clear();
+        self.open.retain(|open| !open.is_left());
         for open in self.open.clone() {
             open.lost();
             self.enqueue(Asked::Subscribe { open, to: None });
@@ -189,14 +253,40 @@ impl Work {
     }
 
     fn begin(&mut self, asked: Asked) {
-        if let Asked::Subscribe { open, .. } = &asked {
-            self.open.push(open.clone());
-        }
-        match (asked, self.unsent.back().and_then(|last| self.outstanding.get_mut(last))) {
-            (Asked::Publish { batches: more }, Some(Asked::Publish { batches })) if small(batches, &more) => {
-                batches.extend(more);
+        self.leave();
+        match asked {
+            Asked::Take { to, .. } if self.closing.is_cancelled() => drop(to.send(Err(closed()))),
+            Asked::Publish { batches } => batches.into_iter().for_each(|batch| self.publish(batch)),
+            asked => {
+                if let Asked::Subscribe { open, .. } = &asked {
+                    self.open.push(open.clone());
+                }
+                self.enqueue(asked);
             }
-            (asked, _) => self.enqueue(asked),
+        }
+    }
+
+    /// Publishes that wait go together, because the node then needs one sync for them.
+    fn publish(&mut self, more: (Vec<Outgoing>, To<Vec<Receipt>>)) {
+        let last = self.unsent.back().filter(|number| **number >= self.sent);
+        match last.and_then(|number| self.outstanding.get_mut(number)) {
+            Some(Asked::Publish { batches }) if small(batches, &more) => batches.push(more),
+            _ => self.enqueue(Asked::Publish { batches: vec![more] }),
+        }
+    }
+
+    /// Ends the subscriptions whose receivers were dropped.
+    fn leave(&mut self) {
+        let left: Vec<_> = self.open.extract_if(.., |open| open.is_left()).collect();
+        for open in left {
+            self.enqueue(Asked::Unsubscribe { open });
+        }
+    }
+
+    /// Nobody takes any more; whatever comes now goes back when the session ends.
+    fn end_takes(&mut self) {
+        for (_, asked) in self.outstanding.extract_if(.., |_, asked| matches!(asked, Asked::Take { .. })) {
+            asked.fail(closed);
         }
     }
 
@@ -220,10 +310,12 @@ impl Work {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let closing = self.closing.is_cancelled();
+            if closing {
+                self.end_takes();
+            }
             if closing && self.outstanding.is_empty() && self.asking.is_empty() {
-                let _ = outgoing.send(Message::bare(Kind::Bye, 0)).await;
-                drop(outgoing);
-                let _ = timeout(heartbeat, writing).await;
+                let goodbye = async move { outgoing.send(Message::bare(Kind::Bye, 0)).await };
+                let _ = timeout(heartbeat, async { tokio::join!(goodbye, writing) }).await;
                 return Over::Closed;
             }
             let room = self.outstanding.len() < self.max_in_flight;
@@ -238,7 +330,9 @@ impl Work {
                     match item {
                         Some(Ok(Item::Message(parts))) => match Message::from_frames(parts) {
                             Ok(reply) if reply.number == 0 && reply.kind == Kind::Refused => return Over::Broken(reply.error()),
-                            Ok(reply) => self.answered(&reply),
+                            Ok(reply) => if let Err(error) = self.answered(&reply) {
+                                return Over::Broken(error);
+                            },
                             Err(error) => return Over::Broken(error),
                         },
                         Some(Ok(Item::Command(..))) => {}
@@ -246,12 +340,9 @@ impl Work {
                         None => return Over::Broken(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
                     }
                 }
-                Some(open) = self.left.recv() => {
-                    self.open.retain(|known| !Arc::ptr_eq(known, &open));
-                    self.enqueue(Asked::Unsubscribe { open });
-                }
+                () = self.left.notified() => self.leave(),
                 permit = outgoing.reserve(), if self.sendable().is_some() => {
-                    if let Ok(permit) = permit && let Some(message) = self.to_send() {
+                    if let Ok(permit) = permit && let Some(message) = self.next_to_send() {
                         permit.send(message);
                     }
                 }
@@ -268,7 +359,7 @@ impl Work {
                     if heard.elapsed() > silence {
                         return Over::Broken(Error::new(Code::TimedOut, "nothing was heard of the node for a lease"));
                     }
-                    let _ = outgoing.try_send(ping());
+                    let _ = outgoing.try_send(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) });
                 }
             }
         }
@@ -279,12 +370,18 @@ impl Work {
         self.unsent.iter().position(|number| self.outstanding.get(number).is_none_or(|asked| !asked.waits()))
     }
 
-    fn to_send(&mut self) -> Option<Message> {
+    fn next_to_send(&mut self) -> Option<Message> {
         let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
-        let below = self.outstanding.first_key_value().map_or(number, |(first, _)| *first);
-        let made = self.outstanding.get(&number)?.message(number);
+        let made = self.outstanding.get(&number)?.message(number).and_then(|message| match message.size() {
+            size if size <= self.max_message_bytes - ROOM.min(self.max_message_bytes) => Ok(message),
+            size => {
+                let detail = format!("a message of {size} bytes; the node takes {}", self.max_message_bytes);
+                Err(Error::new(Code::PayloadTooLarge, detail))
+            }
+        });
+        self.sent = self.sent.max(number + 1);
         match made {
-            Ok(message) => Some(Message { below, ..message }),
+            Ok(message) => Some(Message { below: self.below(), ..message }),
             Err(error) => {
                 if let Some(asked) = self.outstanding.remove(&number) {
                     asked.fail(|| Error::new(error.code(), error.detail()));
@@ -294,13 +391,25 @@ impl Work {
         }
     }
 
-    fn answered(&mut self, reply: &Message) {
-        if let Some(asked) = self.outstanding.remove(&reply.number) {
-            if let (Asked::Subscribe { open, .. }, Kind::Refused) = (&asked, reply.kind) {
-                self.open.retain(|known| !Arc::ptr_eq(known, open));
+    /// Every answer with a smaller number is here.
+    fn below(&self) -> u64 {
+        self.outstanding.first_key_value().map_or(self.next, |(first, _)| *first)
+    }
+
+    /// # Errors
+    /// When the session is of no use any more.
+    fn answered(&mut self, reply: &Message) -> Result<()> {
+        let Some(asked) = self.outstanding.remove(&reply.number) else { return Ok(()) };
+        if let (Asked::Subscribe { open, to }, Kind::Refused) = (&asked, reply.kind) {
+            if to.is_none() && !open.is_awaited() {
+                // It was open before: tried again, with what is open with it, in a new session and after a while.
+                self.session.clear();
+                return Err(reply.error());
             }
-            asked.answer(reply);
+            self.open.retain(|known| !Arc::ptr_eq(known, open));
         }
+        asked.answer(reply);
+        Ok(())
     }
 
     /// Connects again, with back-off and jitter. `None` when it is closed meanwhile, or will never succeed.
@@ -308,6 +417,9 @@ impl Work {
         let away = Instant::now();
         let mut delay = Duration::from_millis(20);
         loop {
+            if self.closing.is_cancelled() {
+                self.end_takes();
+            }
             let session = Some(self.session.clone());
             let connecting = greeted(&self.options, session);
             let result = tokio::select! {
@@ -354,9 +466,9 @@ impl Work {
     }
 }
 
-fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &[(Vec<Outgoing>, To<Vec<Receipt>>)]) -> bool {
-    let all = || batches.iter().chain(more).flat_map(|(batch, _)| batch);
-    all().count() <= TOGETHER && all().map(|event| event.envelope.data.len()).sum::<usize>() <= TOGETHER_BYTES
+fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>)) -> bool {
+    let all = || batches.iter().chain([more]).flat_map(|(batch, _)| batch);
+    all().count() <= TOGETHER && all().map(|event| event.envelope.size()).sum::<usize>() <= TOGETHER_BYTES
 }
 
 /// Connects, greets and says hello.

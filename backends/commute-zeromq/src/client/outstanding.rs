@@ -1,15 +1,14 @@
 //! Outstanding requests: what was asked and is not answered, so that it can be asked again.
 
-use bytes::Bytes;
 use commute_core::control::{Reply, Request};
-use commute_core::{Delivery, DeliveryTag, Envelope, Error, Outgoing, Parked, Receipt, Result, Settlement};
+use commute_core::{Code, Delivery, DeliveryTag, Envelope, Error, Outgoing, Parked, Receipt, Result, Settlement};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::subscription::Open;
 use crate::wire::{
-    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Payloads, Publish, Rest,
-    SetAside, Settle, Stored, Subscribe, Tagged, Take,
+    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish, Rest,
+    SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take,
 };
 
 /// Where an answer goes.
@@ -87,6 +86,10 @@ impl Asked {
         }
         match self {
             Asked::Publish { batches } => match reply.header::<Stored>() {
+                Ok(stored) if stored.receipts.len() != batches.iter().map(|(batch, _)| batch.len()).sum::<usize>() => {
+                    let wrong = || Error::new(Code::ProtocolMismatch, "as many receipts as events were due");
+                    Asked::Publish { batches }.fail(wrong);
+                }
                 Ok(stored) => {
                     let mut receipts = stored.receipts.into_iter();
                     for (batch, to) in batches {
@@ -96,30 +99,34 @@ impl Asked {
                 Err(error) => Asked::Publish { batches }.fail(|| Error::new(error.code(), error.detail())),
             },
             Asked::Subscribe { open, to } => {
-                let opened = reply.header::<OfSubscription>().map(|opened| open.opened(opened.subscription));
+                let opened = reply.header::<Opened>().map(|opened| open.opened(opened.subscription, opened.incarnation));
                 if let Some(to) = to {
                     let _ = to.send(opened);
                 }
             }
             Asked::Unsubscribe { .. } => {}
             Asked::Take { open, to, .. } => {
-                let taken = deliveries(reply).inspect(|taken| open.saw(taken)).map(Some);
-                let _ = to.send(taken);
+                let _ = to.send(deliveries(reply, &open).map(Some));
             }
-            Asked::Settle { to, .. } => drop(to.send(Ok(()))),
+            Asked::Settle { open, to, .. } => {
+                let settled = reply.header::<Settled>().map(|settled| open.absorbed(settled.absorbed));
+                let _ = to.send(settled);
+            }
             Asked::Read { to, .. } => {
                 let mut rest = Rest::of(reply);
                 let read = reply.header::<Events>();
                 let _ = to.send(read.and_then(|read| read.events.iter().map(|event| rest.envelope(event)).collect()));
             }
-            Asked::Parked { to, .. } => {
+            Asked::Parked { open, to } => {
                 let aside = reply.header::<Aside>();
-                let _ = to.send(aside.and_then(|aside| aside.parked.into_iter().map(SetAside::parked).collect()));
+                let aside = aside.and_then(|aside| {
+                    aside.parked.into_iter().map(SetAside::parked).collect::<Result<Vec<Parked>>>()
+                });
+                let _ = to.send(aside.inspect(|aside| open.saw(aside.iter().map(|parked| parked.tag))));
             }
-            Asked::Unpark { open, to, .. } => drop(to.send(deliveries(reply).inspect(|taken| open.saw(taken)))),
-            Asked::Backlog { open, to } => {
-                let count = reply.header::<Count>().inspect(|count| open.absorbed(count.absorbed));
-                let _ = to.send(count.map(|count| count.events));
+            Asked::Unpark { open, to, .. } => drop(to.send(deliveries(reply, &open))),
+            Asked::Backlog { to, .. } => {
+                let _ = to.send(reply.header::<Count>().map(|count| count.events));
             }
             Asked::Control { to, .. } => drop(to.send(reply.header::<Controlled>().map(|answered| answered.reply))),
         }
@@ -129,7 +136,10 @@ impl Asked {
     pub(crate) fn fail(self, error: impl Fn() -> Error) {
         match self {
             Asked::Publish { batches } => batches.into_iter().for_each(|(_, to)| drop(to.send(Err(error())))),
-            Asked::Subscribe { to, .. } => drop(to.map(|to| to.send(Err(error())))),
+            Asked::Subscribe { open, to } => {
+                open.refused(error());
+                drop(to.map(|to| to.send(Err(error()))));
+            }
             Asked::Unsubscribe { .. } => {}
             Asked::Take { to, .. } => drop(to.send(Err(error()))),
             Asked::Settle { to, .. } => drop(to.send(Err(error()))),
@@ -183,13 +193,11 @@ impl Asked {
     }
 }
 
-fn deliveries(reply: &Message) -> Result<Vec<Delivery>> {
+fn deliveries(reply: &Message, open: &Open) -> Result<Vec<Delivery>> {
     let mut rest = Rest::of(reply);
-    let Deliveries { deliveries } = reply.header()?;
-    deliveries.into_iter().map(|delivered| rest.delivery(delivered)).collect()
-}
-
-/// A ping, which nobody waits for.
-pub(crate) fn ping() -> Message {
-    Message { header: Bytes::from_static(b"{}"), ..Message::bare(Kind::Ping, 0) }
+    let Deliveries { deliveries, absorbed } = reply.header()?;
+    let taken = deliveries.into_iter().map(|delivered| rest.delivery(delivered)).collect::<Result<Vec<_>>>()?;
+    open.absorbed(absorbed);
+    open.saw(taken.iter().map(|delivery| delivery.tag));
+    Ok(taken)
 }

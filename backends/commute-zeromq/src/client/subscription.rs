@@ -1,8 +1,8 @@
 //! A subscription on a node: the end that takes, and the end that settles.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
     BoxFuture, Change, Code, Delivery, DeliveryTag, Envelope, Error, Parked, Receiver, Result, Settlement, Settler,
@@ -10,7 +10,7 @@ use commute_core::{
 };
 use tokio::sync::{Notify, oneshot};
 
-use super::link::Link;
+use super::link::{Link, answered};
 use super::outstanding::{Asked, To};
 
 /// What both ends and the link know of a subscription.
@@ -19,63 +19,100 @@ pub(crate) struct Open {
     pub(crate) spec: SubscriptionSpec,
     /// What the node calls it in this session; 0 until it has named it.
     number: AtomicU32,
-    /// The incarnation of what was received last.
-    incarnation: AtomicU32,
     absorbed: AtomicU64,
-    changes: Mutex<VecDeque<Change>>,
+    /// Its receiver was dropped.
+    left: AtomicBool,
+    known: Mutex<Known>,
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Which tags are ours: those of the session that there is.
+    incarnation: Option<u32>,
+    /// A session was lost, and what comes next is news.
+    again: bool,
+    changes: VecDeque<Change>,
     /// Who waits until it is open.
-    waiting: Mutex<Option<To<()>>>,
+    waiting: Option<To<()>>,
 }
 
 impl Open {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.number.load(Ordering::Acquire)
     }
 
-    /// The node has opened it.
-    pub(crate) fn opened(&self, number: u32) {
+    /// The node has opened it. With an incarnation, something is parked under it.
+    pub(crate) fn opened(&self, number: u32, incarnation: Option<u32>) {
         self.number.store(number, Ordering::Release);
-        if let Some(to) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.is_now(incarnation);
+        if let Some(to) = self.known().waiting.take() {
             let _ = to.send(Ok(()));
         }
     }
 
     pub(crate) fn wait_for(&self, to: Option<To<()>>) {
-        if to.is_some() {
-            *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        let waiting = &mut self.known().waiting;
+        *waiting = to.or_else(|| waiting.take());
+    }
+
+    /// Whether somebody waits until it is open for the first time.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.known().waiting.is_some()
+    }
+
+    /// # Errors
+    /// Whoever waits is told that it cannot be opened.
+    pub(crate) fn refused(&self, error: Error) {
+        if let Some(to) = self.known().waiting.take() {
+            let _ = to.send(Err(error));
         }
     }
 
-    /// Deliveries came. An incarnation that is new here is announced before they are handed on.
-    pub(crate) fn saw(&self, taken: &[Delivery]) {
-        let Some(now) = taken.last().map(|delivery| delivery.tag.incarnation) else { return };
-        let before = self.incarnation.swap(now, Ordering::AcqRel);
-        if before != 0 && before != now {
-            self.change(Change::Assigned(now));
+    /// These tags came, and are about to be handed on.
+    pub(crate) fn saw(&self, tags: impl IntoIterator<Item = DeliveryTag>) {
+        self.is_now(tags.into_iter().last().map(|tag| tag.incarnation));
+    }
+
+    /// An incarnation after a loss is announced before anything of it is handed on.
+    fn is_now(&self, incarnation: Option<u32>) {
+        let mut known = self.known();
+        let Some(now) = incarnation.filter(|now| known.incarnation != Some(*now)) else { return };
+        known.incarnation = Some(now);
+        if std::mem::take(&mut known.again) {
+            known.changes.push_back(Change::Assigned(now));
+            drop(known);
+            self.changed.notify_one();
         }
     }
 
     /// The session is over: whatever was received in it belongs to nobody now.
     pub(crate) fn lost(&self) {
         self.number.store(0, Ordering::Release);
-        match self.incarnation.load(Ordering::Acquire) {
-            0 => {}
-            incarnation => self.change(Change::Revoked(incarnation)),
+        let mut known = self.known();
+        if let Some(before) = known.incarnation.take() {
+            known.again = true;
+            known.changes.push_back(Change::Revoked(before));
+            drop(known);
+            self.changed.notify_one();
         }
     }
 
-    fn change(&self, change: Change) {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if changes.back() != Some(&change) {
-            changes.push_back(change);
-        }
-        drop(changes);
-        self.changed.notify_one();
+    fn is_ours(&self, tag: DeliveryTag) -> bool {
+        self.known().incarnation == Some(tag.incarnation)
     }
 
     pub(crate) fn absorbed(&self, absorbed: u64) {
         self.absorbed.store(absorbed, Ordering::Relaxed);
+    }
+
+    /// Whether its receiver was dropped.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 }
 
@@ -85,11 +122,10 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
     let open = Arc::new(Open {
         spec,
         number: AtomicU32::new(0),
-        incarnation: AtomicU32::new(0),
         absorbed: AtomicU64::new(0),
-        changes: Mutex::default(),
+        left: AtomicBool::new(false),
+        known: Mutex::default(),
         changed: Notify::new(),
-        waiting: Mutex::default(),
     });
     if mapping {
         tracing::debug!("every event on a node is a CloudEvent; the mapping has nothing to do");
@@ -100,10 +136,6 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
     let receiver = Inlet { link: link.clone(), open: open.clone(), asked: None, kept: VecDeque::new() };
     let settler = Outlet { link: link.clone(), open };
     Ok(Subscription { receiver: Box::new(receiver), settler: Arc::new(settler) })
-}
-
-async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-    answer.await.unwrap_or_else(|_| Err(Error::new(Code::Closed, "the connection to the node is closed")))
 }
 
 struct Inlet {
@@ -147,7 +179,8 @@ impl Receiver for Inlet {
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.link.leave(self.open.clone());
+        self.open.left.store(true, Ordering::Release);
+        self.link.leave();
     }
 }
 
@@ -166,7 +199,11 @@ impl Outlet {
 
 impl Settler for Outlet {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.ask(|open, to| Asked::Settle { open, settlements, to }))
+        Box::pin(async move {
+            // What is not of this session belongs to others, or nobody.
+            let ours: Vec<_> = settlements.into_iter().filter(|one| self.open.is_ours(one.tag())).collect();
+            if ours.is_empty() { Ok(()) } else { self.link.settle(&self.open, ours).await }
+        })
     }
 
     fn read(&self, tags: &[DeliveryTag]) -> BoxFuture<'_, Result<Vec<Envelope>>> {
@@ -189,7 +226,7 @@ impl Settler for Outlet {
     fn changed(&self) -> BoxFuture<'_, Change> {
         Box::pin(async {
             loop {
-                let next = self.open.changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let next = self.open.known().changes.pop_front();
                 if let Some(change) = next {
                     return change;
                 }

@@ -1,13 +1,15 @@
 //! One connection: greets, finds or makes its session, and carries messages between the two.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use commute_core::{Code, Error, Result};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::session::{self, Input, Session};
+use super::session::{self, Input, Peer, Session};
 use super::{Ends, Shared};
 use crate::key;
 use crate::wire::{Challenge, Hello, Kind, Message, Proof, Welcome};
@@ -16,11 +18,22 @@ use crate::zmtp::{Item, Role, Wires, greet};
 /// Messages on their way to one peer. Few, because each may be large; a session waits when a peer does not read.
 const OUTGOING: usize = 4;
 
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) number: u64,
+    pub(crate) ends: Ends,
+    /// Whether it cannot be lost, only end.
+    pub(crate) local: bool,
+    /// Whether the node has room for it; otherwise it is only told so.
+    pub(crate) room: bool,
+}
+
 /// Serves a connection to its end. Whatever is wrong with it ends it and touches nobody else.
-pub(crate) async fn serve(shared: Arc<Shared>, (read, write): Ends) {
+pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
+    let Accepted { number: connection, ends: (read, write), local, room } = accepted;
     let greeted = timeout(shared.options.handshake, async {
         let mut wires = greet(read, write, Role::Node, shared.limits()).await.map_err(refused)?;
-        match welcome(&shared, &mut wires).await {
+        match welcome(&shared, &mut wires, room).await {
             Ok(welcomed) => Ok((wires, welcomed)),
             Err(error) => {
                 let _ = wires.write.send(frames(Message::refused(0, &error))).await;
@@ -33,14 +46,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, (read, write): Ends) {
         Ok(Err(error)) => return tracing::debug!(%error, "a connection was refused"),
         Err(_) => return tracing::debug!("a connection did not greet in time"),
     };
-    let (outgoing, rest) = mpsc::channel(OUTGOING);
     let Wires { mut read, mut write } = wires;
-    if write.send(frames(first)).await.is_err() || session.send(Input::Attach(outgoing.clone())).await.is_err() {
+    let lease = shared.options.lease;
+    if !matches!(timeout(lease, write.send(frames(first))).await, Ok(Ok(()))) {
+        return;
+    }
+    let (outgoing, rest) = mpsc::channel(OUTGOING);
+    // Only the session holds it: when it is through with this connection, writing ends, and so does this.
+    let pongs = outgoing.downgrade();
+    if session.send(Input::Attach(Peer { connection, outgoing, local })).await.is_err() {
         return;
     }
     tokio::select! {
-        () = writing(&mut write, rest) => {}
-        ended = reading(&shared, &mut read, &session, &outgoing) => {
+        () = writing(&mut write, rest, lease) => {}
+        ended = reading(lease, &mut read, &session, &pongs) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection is ended");
                 let said = write.send(frames(Message::refused(0, &error)));
@@ -48,7 +67,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, (read, write): Ends) {
             }
         }
     }
-    let _ = session.send(Input::Detach(outgoing)).await;
+    let _ = session.send(Input::Detach(connection)).await;
 }
 
 fn refused(cause: std::io::Error) -> Error {
@@ -60,9 +79,12 @@ fn frames(message: Message) -> Item {
 }
 
 /// Says who is there. Answers the session, and the welcome that is still to be sent.
-async fn welcome(shared: &Arc<Shared>, wires: &mut Wires) -> Result<(mpsc::Sender<Input>, Message)> {
+async fn welcome(shared: &Arc<Shared>, wires: &mut Wires, room: bool) -> Result<(mpsc::Sender<Input>, Message)> {
     let message = expect(wires, Kind::Hello).await?;
     let (number, hello) = (message.number, message.header::<Hello>()?);
+    if !room {
+        return Err(Error::new(Code::BrokerUnavailable, "the node has no room for another connection"));
+    }
     if let Some(key) = &shared.key {
         let theirs = hello.nonce.as_deref().unwrap_or_default();
         let nonce = key::nonce();
@@ -123,14 +145,14 @@ async fn expect(wires: &mut Wires, kind: Kind) -> Result<Message> {
 }
 
 async fn reading(
-    shared: &Shared,
+    lease: Duration,
     read: &mut (impl StreamExt<Item = std::io::Result<Item>> + Unpin),
     session: &mpsc::Sender<Input>,
-    outgoing: &mpsc::Sender<Item>,
+    pongs: &mpsc::WeakSender<Item>,
 ) -> Result<()> {
     loop {
         // Whoever says nothing at all for a lease is gone, whatever its connection says.
-        let item = match timeout(shared.options.lease, read.next()).await {
+        let item = match timeout(lease, read.next()).await {
             Err(_) => return Err(Error::new(Code::TimedOut, "nothing was heard for a lease")),
             Ok(None) => return Ok(()),
             Ok(Some(item)) => item.map_err(refused)?,
@@ -143,32 +165,35 @@ async fn reading(
                     return Ok(());
                 }
                 if session.send(Input::Request(message)).await.is_err() {
-                    return Err(Error::new(Code::BrokerUnavailable, "the session is over"));
+                    return Ok(());
                 }
             }
             Item::Command(name, rest) if &name[..] == b"PING" => {
-                let context = rest.get(2..).map(bytes::Bytes::copy_from_slice).unwrap_or_default();
-                let _ = outgoing.send(Item::Command(bytes::Bytes::from_static(b"PONG"), context)).await;
+                // Behind two bytes of time to live.
+                let context = rest.get(2..).map(Bytes::copy_from_slice).unwrap_or_default();
+                if let Some(outgoing) = pongs.upgrade() {
+                    let _ = outgoing.send(Item::Command(Bytes::from_static(b"PONG"), context)).await;
+                }
             }
             Item::Command(..) => {}
         }
     }
 }
 
-async fn writing<W>(write: &mut W, mut outgoing: mpsc::Receiver<Item>)
+/// Ends when the session is through with this connection, or the peer does not read for a lease.
+async fn writing<W>(write: &mut W, mut outgoing: mpsc::Receiver<Item>, lease: Duration)
 where
     W: SinkExt<Item, Error = std::io::Error> + Unpin,
 {
     while let Some(item) = outgoing.recv().await {
-        if write.feed(item).await.is_err() {
-            return;
-        }
-        while let Ok(item) = outgoing.try_recv() {
-            if write.feed(item).await.is_err() {
-                return;
+        let written = timeout(lease, async {
+            write.feed(item).await?;
+            while let Ok(item) = outgoing.try_recv() {
+                write.feed(item).await?;
             }
-        }
-        if write.flush().await.is_err() {
+            write.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
             return;
         }
     }

@@ -170,6 +170,9 @@ impl Listener {
                     std::fs::remove_file(path).map_err(|cause| failed(&place, cause))?;
                 }
                 let listener = UnixListener::bind(path).map_err(|cause| failed(&place, cause))?;
+                // Whoever may open the socket may do everything: its owner only.
+                let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+                std::fs::set_permissions(path, owner).map_err(|cause| failed(&place, cause))?;
                 let path = path.clone();
                 Ok((Listener::Ipc(listener), place, Some(path)))
             }
@@ -193,23 +196,38 @@ impl Listener {
     }
 }
 
+/// So many connections beyond the limit are told that there is no room, instead of nothing.
+const TURNED_AWAY: usize = 16;
+
 async fn accept(shared: Arc<Shared>, listener: Listener) {
     let room = Arc::new(Semaphore::new(shared.options.connections));
+    let beyond = Arc::new(Semaphore::new(TURNED_AWAY));
+    let local = matches!(listener, Listener::Ipc(_));
+    let mut number = 0;
     loop {
-        // Without room nobody is accepted: the system's queue of connections fills, and then refuses for us.
-        let place = room.clone().acquire_owned();
-        let next = async { (place.await, listener.accept().await) };
-        let (place, accepted) = tokio::select! {
+        let next = async {
+            // Without any room nobody is accepted: the system's queue of connections fills, and then refuses for us.
+            let (place, room) = tokio::select! {
+                biased;
+                place = room.clone().acquire_owned() => (place, true),
+                place = beyond.clone().acquire_owned() => (place, false),
+            };
+            let ends = listener.accept().await;
+            (place, room, ends)
+        };
+        let (place, room, accepted) = tokio::select! {
             () = shared.stop.cancelled() => return,
             next = next => next,
         };
         match accepted {
             Ok(ends) => {
+                number += 1;
+                let accepted = connection::Accepted { number, ends, local, room };
                 let (serving, shared_by) = (shared.clone(), shared.clone());
                 shared.tasks.spawn(async move {
                     tokio::select! {
                         () = shared_by.stop.cancelled() => {}
-                        () = connection::serve(serving, ends) => {}
+                        () = connection::serve(serving, accepted) => {}
                     }
                     drop(place);
                 });

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use commute_core::{BoxFuture, Code, Error, Result, Settlement, SubscriptionSpec, Topic, control};
+use commute_core::{BoxFuture, Broker, Code, Delivery, Error, Result, Settlement, SubscriptionSpec, Topic, control};
 
 use super::session::{Done, Session, work};
-use super::subscription::Open;
+use super::subscription::{Open, Want};
 use crate::wire::{
-    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Payloads, Publish, Rest,
-    SetAside, Settle, Stored, Subscribe, Tagged, Take,
+    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish, Rest,
+    SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take,
 };
 
 /// The longest that a TAKE waits; the client asks again.
@@ -31,8 +31,7 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
         Kind::Subscribe => subscribe(session, number, message.header()?)?,
         Kind::Unsubscribe => {
             let asked: OfSubscription = message.header()?;
-            session.subscription(asked.subscription)?;
-            drop(session.open.remove(&asked.subscription));
+            session.close(asked.subscription)?;
             work(std::future::ready(Message::bare(Kind::Done, number).into()))
         }
         Kind::Take => {
@@ -40,20 +39,24 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
             let open = session.subscription(asked.subscription)?.clone();
             let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
             // Half, because attributes travel beside the payloads and are larger as JSON.
-            let bytes = session.shared.options.max_message_bytes / 2;
+            let want = Want { max: asked.max, bytes: session.shared.options.max_message_bytes / 2, wait };
+            let present = session.present();
             work(async move {
-                let taken = open.take(asked.max, bytes, wait).await;
-                reply(number, taken.and_then(|taken| deliveries(number, &taken)))
+                let taken = open.take(want, present).await;
+                reply(number, taken.and_then(|taken| deliveries(number, &taken, open.settler.absorbed())))
             })
         }
         Kind::Settle => {
             let asked: Settle = message.header()?;
-            let settler = session.subscription(asked.subscription)?.settler.clone();
+            let open = session.subscription(asked.subscription)?;
             let settlements: Vec<Settlement> =
                 asked.settlements.into_iter().map(|ending| rest.settlement(ending)).collect::<Result<_>>()?;
+            open.check(settlements.iter().map(Settlement::tag))?;
+            let settler = open.settler.clone();
             work(async move {
                 let settled = settler.settle(settlements).await;
-                reply(number, settled.map(|()| Message::bare(Kind::Done, number)))
+                let settled = settled.map(|()| Settled { absorbed: settler.absorbed() });
+                reply(number, settled.and_then(|settled| Message::new(Kind::Settled, number, &settled)))
             })
         }
         Kind::Read => {
@@ -71,26 +74,33 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
         }
         Kind::Parked => {
             let asked: OfSubscription = message.header()?;
-            let settler = session.subscription(asked.subscription)?.settler.clone();
+            let open = session.subscription(asked.subscription)?.clone();
             work(async move {
-                let parked = settler.parked().await.map(|parked| parked.iter().map(SetAside::of).collect());
-                reply(number, parked.and_then(|parked| Message::new(Kind::Aside, number, &Aside { parked })))
+                let parked = open.settler.parked().await.and_then(|parked| {
+                    open.tell(parked.iter().map(|parked| parked.tag));
+                    let parked = parked.iter().map(SetAside::of).collect();
+                    Message::new(Kind::Aside, number, &Aside { parked })
+                });
+                reply(number, parked)
             })
         }
         Kind::Unpark => {
             let asked: Tagged = message.header()?;
-            let settler = session.subscription(asked.subscription)?.settler.clone();
+            let open = session.subscription(asked.subscription)?.clone();
             work(async move {
-                let back = settler.unpark(asked.tags.into_iter().map(Into::into).collect()).await;
-                reply(number, back.and_then(|back| deliveries(number, &back)))
+                let back = open.settler.unpark(asked.tags.into_iter().map(Into::into).collect()).await;
+                let back = back.and_then(|back| {
+                    open.tell(back.iter().map(|delivery| delivery.tag));
+                    deliveries(number, &back, open.settler.absorbed())
+                });
+                reply(number, back)
             })
         }
         Kind::Backlog => {
             let asked: OfSubscription = message.header()?;
             let settler = session.subscription(asked.subscription)?.settler.clone();
             work(async move {
-                let asked = settler.backlog().await;
-                let count = asked.map(|events| Count { events, absorbed: settler.absorbed() });
+                let count = settler.backlog().await.map(|events| Count { events });
                 reply(number, count.and_then(|count| Message::new(Kind::Count, number, &count)))
             })
         }
@@ -109,26 +119,34 @@ fn reply(number: u64, made: Result<Message>) -> Done {
     made.unwrap_or_else(|error| Message::refused(number, &error)).into()
 }
 
-fn deliveries(number: u64, taken: &[commute_core::Delivery]) -> Result<Message> {
+fn deliveries(number: u64, taken: &[Delivery], absorbed: u64) -> Result<Message> {
     let mut payloads = Payloads::default();
     let deliveries = taken.iter().map(|delivery| payloads.delivered(delivery)).collect();
-    Message::with(Kind::Deliveries, number, &Deliveries { deliveries }, payloads.finish())
+    Message::with(Kind::Deliveries, number, &Deliveries { deliveries, absorbed }, payloads.finish())
 }
 
 fn subscribe(session: &mut Session, number: u64, asked: Subscribe) -> Result<BoxFuture<'static, Done>> {
     let spec = SubscriptionSpec::new(Topic::new(&asked.topic)?, asked.group)
         .credit(asked.credit.max(1))
         .lease(session.shared.options.lease);
-    session.opened = session.opened.wrapping_add(1);
-    let subscription = session.opened;
+    let subscription = session.next_subscription();
     let broker = session.shared.broker.clone();
     Ok(work(async move {
-        match broker.subscribe(spec).await {
-            Ok(opened) => {
-                let made = Message::new(Kind::Subscribed, number, &OfSubscription { subscription });
-                Done { open: Some((subscription, Open::new(opened))), ..reply(number, made) }
+        match open(&*broker, spec).await {
+            Ok((open, incarnation)) => {
+                let made = Message::new(Kind::Subscribed, number, &Opened { subscription, incarnation });
+                Done { open: Some((subscription, open)), ..reply(number, made) }
             }
             Err(error) => Message::refused(number, &error).into(),
         }
     }))
+}
+
+/// Opens a subscription. Answers its incarnation, too, when something is parked under it: whoever opens it again needs that to
+/// know what is parked.
+async fn open(broker: &dyn Broker, spec: SubscriptionSpec) -> Result<(Open, Option<u32>)> {
+    let open = Open::new(broker.subscribe(spec).await?);
+    let first = open.settler.parked().await?.first().map(|parked| parked.tag);
+    open.tell(first);
+    Ok((open, first.map(|tag| tag.incarnation)))
 }
