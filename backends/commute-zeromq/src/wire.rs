@@ -288,6 +288,14 @@ pub(crate) struct OfSubscription {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Unsubscribe {
+    pub(crate) subscription: u32,
+    /// Nothing is received any more, and what was may still be settled.
+    #[serde(default)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Take {
     pub(crate) subscription: u32,
     pub(crate) max: usize,

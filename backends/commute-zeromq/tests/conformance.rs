@@ -72,6 +72,11 @@ impl OnNode {
         self.client().connect(&url).await
     }
 
+    fn sessions(&self) -> usize {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.as_ref().map_or(0, |(node, _)| node.sessions())
+    }
+
     fn client(&self) -> Arc<Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -90,8 +95,14 @@ impl Fixture for OnNode {
             drop(previous);
             if self.ipc {
                 let client = Arc::new(Client::new());
-                drop(std::mem::replace(&mut *self.client.lock().unwrap_or_else(PoisonError::into_inner), client.clone()));
+                drop(std::mem::replace(
+                    &mut *self.client.lock().unwrap_or_else(PoisonError::into_inner),
+                    client.clone(),
+                ));
                 let url = format!("zmq+ipc://{}", self.folder.path().join("node.sock").display());
+                while self.sessions() > 0 {
+                    tokio::task::yield_now().await;
+                }
                 return client.connect(&url).await;
             }
             let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();

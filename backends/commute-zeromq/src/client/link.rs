@@ -18,8 +18,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::outstanding::{Asked, To};
-use super::subscription::Open;
+use super::outstanding::{Asked, To, deliveries};
+use super::subscription::{Need, Open};
 use crate::key;
 use crate::options::{Options, Place};
 use crate::wire::{Challenge, FRAMES, Hello, Kind, Message, Proof, Welcome};
@@ -41,8 +41,8 @@ const MESSAGE_BYTES: usize = 1 << 30;
 /// The one connection of a client. Dropping it ends it as a crash would.
 pub(crate) struct Link {
     asked: mpsc::Sender<Asked>,
-    /// A receiver was dropped: its subscription says so.
-    left: Arc<Notify>,
+    /// A subscription needs something.
+    attention: Arc<Notify>,
     closing: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     max_message_bytes: usize,
@@ -53,10 +53,10 @@ impl Link {
         let (wires, welcome) = greeted(&options, None).await?;
         let (capabilities, max_message_bytes) = (welcome.capabilities.clone(), welcome.max_message_bytes);
         let (asked, asking) = mpsc::channel(ASKED);
-        let (left, closing) = (Arc::new(Notify::new()), CancellationToken::new());
-        let work = Work::new(options, asking, left.clone(), closing.clone());
+        let (attention, closing) = (Arc::new(Notify::new()), CancellationToken::new());
+        let work = Work::new(options, asking, attention.clone(), closing.clone());
         let task = tokio::spawn(work.run(wires, welcome));
-        Ok((Link { asked, left, closing, task, max_message_bytes }, capabilities))
+        Ok((Link { asked, attention, closing, task, max_message_bytes }, capabilities))
     }
 
     /// Hands a request over; the order of effects is that of first polls.
@@ -89,7 +89,7 @@ impl Link {
         let mut answers = Vec::new();
         for settlements in pieces(settlements, self.most(), size) {
             let (to, answer) = oneshot::channel();
-            self.ask(Asked::Settle { open: open.clone(), settlements, to }).await?;
+            self.ask(Asked::Settle { open: open.clone(), settlements, returns: false, to }).await?;
             answers.push(answer);
         }
         for answer in answers {
@@ -104,9 +104,9 @@ impl Link {
         answered(answer).await
     }
 
-    /// A receiver was dropped.
-    pub(crate) fn leave(&self) {
-        self.left.notify_one();
+    /// A subscription needs something.
+    pub(crate) fn attend(&self) {
+        self.attention.notify_one();
     }
 
     /// Waits for what was asked, then says goodbye. Idempotent.
@@ -161,7 +161,7 @@ fn broken(cause: std::io::Error) -> Error {
 struct Work {
     options: Options,
     asking: mpsc::Receiver<Asked>,
-    left: Arc<Notify>,
+    attention: Arc<Notify>,
     closing: CancellationToken,
     outstanding: BTreeMap<u64, Asked>,
     /// Numbers that were asked and not sent in this connection, in order.
@@ -175,6 +175,12 @@ struct Work {
     max_message_bytes: usize,
 }
 
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Why a connection is over.
 enum Over {
     Broken(Error),
@@ -185,13 +191,13 @@ impl Work {
     fn new(
         options: Options,
         asking: mpsc::Receiver<Asked>,
-        left: Arc<Notify>,
+        attention: Arc<Notify>,
         closing: CancellationToken,
     ) -> Self {
         Work {
             options,
             asking,
-            left,
+            attention,
             closing,
             outstanding: BTreeMap::new(),
             unsent: VecDeque::new(),
@@ -214,12 +220,17 @@ impl Work {
             }
             now = self.reconnect().await;
         }
-        // Asking is refused from here on; whoever waits is told.
-        self.asking.close();
-        std::mem::take(&mut self.outstanding).into_values().for_each(|asked| asked.fail(closed));
+        self.end();
         while let Some(asked) = self.asking.recv().await {
             asked.fail(closed);
         }
+    }
+
+    /// Asking is refused from here on; whoever waits is told.
+    fn end(&mut self) {
+        self.asking.close();
+        self.open.drain(..).for_each(|open| open.end(Ok(())));
+        std::mem::take(&mut self.outstanding).into_values().for_each(|asked| asked.fail(closed));
     }
 
     /// A connection is there. In the same session everything unanswered is asked again under its number, which the node answers
@@ -235,14 +246,18 @@ impl Work {
         let before = std::mem::take(&mut self.outstanding);
         let pending: Vec<Asked> = before.into_values().filter_map(Asked::in_a_new_session).collect();
         self.unsent.clear();
-        self.open.retain(|open| !open.is_left());
+        for open in self.open.extract_if(.., |open| !open.is_received()) {
+            open.lost();
+            open.forget();
+        }
         for open in self.open.clone() {
             open.lost();
             self.enqueue(Asked::Subscribe { open, to: None });
         }
         for asked in pending {
-            self.enqueue(asked);
+            self.begin(asked);
         }
+        self.attend();
     }
 
     fn enqueue(&mut self, asked: Asked) {
@@ -253,10 +268,13 @@ impl Work {
     }
 
     fn begin(&mut self, asked: Asked) {
-        self.leave();
+        self.attend();
+        if asked.of().is_some_and(|open| open.is_forgotten()) {
+            return asked.fail(closed);
+        }
         match asked {
-            Asked::Take { to, .. } if self.closing.is_cancelled() => drop(to.send(Err(closed()))),
             Asked::Publish { batches } => batches.into_iter().for_each(|batch| self.publish(batch)),
+            Asked::Settle { open, settlements, to, .. } => self.settle(open, settlements, to),
             asked => {
                 if let Asked::Subscribe { open, .. } = &asked {
                     self.open.push(open.clone());
@@ -264,6 +282,15 @@ impl Work {
                 self.enqueue(asked);
             }
         }
+    }
+
+    /// What was received behind something that goes back, and not handed on, goes with it.
+    fn settle(&mut self, open: Arc<Open>, mut settlements: Vec<Settlement>, to: To<()>) {
+        let returns = settlements.iter().any(|one| matches!(one, Settlement::Return { .. }));
+        if returns {
+            settlements.extend(open.returning());
+        }
+        self.enqueue(Asked::Settle { open, settlements, returns, to });
     }
 
     /// Publishes that wait go together, because the node then needs one sync for them.
@@ -275,19 +302,28 @@ impl Work {
         }
     }
 
-    /// Ends the subscriptions whose receivers were dropped.
-    fn leave(&mut self) {
-        let left: Vec<_> = self.open.extract_if(.., |open| open.is_left()).collect();
-        for open in left {
-            self.enqueue(Asked::Unsubscribe { open });
+    /// Does what subscriptions need.
+    fn attend(&mut self) {
+        let closing = self.closing.is_cancelled();
+        for open in self.open.clone() {
+            match open.need() {
+                None => {}
+                // Whatever came now would only go back.
+                Some(Need::Take(_)) if closing => open.end(Ok(())),
+                Some(Need::Take(max)) => self.enqueue(Asked::Take { open, max }),
+                Some(Need::Leave) => self.enqueue(Asked::Unsubscribe { open, keep: true }),
+                Some(Need::Forget) => {
+                    self.open.retain(|known| !Arc::ptr_eq(known, &open));
+                    self.enqueue(Asked::Unsubscribe { open, keep: false });
+                }
+            }
         }
     }
 
-    /// Nobody takes any more; whatever comes now goes back when the session ends.
+    /// Nobody takes any more.
     fn end_takes(&mut self) {
-        for (_, asked) in self.outstanding.extract_if(.., |_, asked| matches!(asked, Asked::Take { .. })) {
-            asked.fail(closed);
-        }
+        self.outstanding.retain(|_, asked| !matches!(asked, Asked::Take { .. }));
+        self.open.iter().for_each(|open| open.end(Ok(())));
     }
 
     async fn serve(&mut self, Wires { mut read, mut write }: Wires, welcome: &Welcome) -> Over {
@@ -340,7 +376,7 @@ impl Work {
                         None => return Over::Broken(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
                     }
                 }
-                () = self.left.notified() => self.leave(),
+                () = self.attention.notified() => self.attend(),
                 permit = outgoing.reserve(), if self.sendable().is_some() => {
                     if let Ok(permit) = permit && let Some(message) = self.next_to_send() {
                         permit.send(message);
@@ -408,7 +444,19 @@ impl Work {
             }
             self.open.retain(|known| !Arc::ptr_eq(known, open));
         }
-        asked.answer(reply);
+        match asked {
+            Asked::Take { open, .. } if reply.kind != Kind::Refused => {
+                // What cannot be read goes back with its session.
+                let taken = deliveries(reply, &open).inspect_err(|_| self.session.clear())?;
+                let back = open.took(taken);
+                if !back.is_empty() {
+                    let (to, _) = oneshot::channel();
+                    self.enqueue(Asked::Settle { open, settlements: back, returns: true, to });
+                }
+            }
+            asked => asked.answer(reply),
+        }
+        self.attend();
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::subscription::Open;
 use crate::wire::{
-    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish, Rest,
-    SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take,
+    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish,
+    Rest, SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe,
 };
 
 /// Where an answer goes.
@@ -18,9 +18,9 @@ pub(crate) type To<T> = oneshot::Sender<Result<T>>;
 pub(crate) enum Asked {
     Publish { batches: Vec<(Vec<Outgoing>, To<Vec<Receipt>>)> },
     Subscribe { open: Arc<Open>, to: Option<To<()>> },
-    Unsubscribe { open: Arc<Open> },
-    Take { open: Arc<Open>, max: usize, to: To<Option<Vec<Delivery>>> },
-    Settle { open: Arc<Open>, settlements: Vec<Settlement>, to: To<()> },
+    Unsubscribe { open: Arc<Open>, keep: bool },
+    Take { open: Arc<Open>, max: usize },
+    Settle { open: Arc<Open>, settlements: Vec<Settlement>, returns: bool, to: To<()> },
     Read { open: Arc<Open>, tags: Vec<DeliveryTag>, to: To<Vec<Envelope>> },
     Parked { open: Arc<Open>, to: To<Vec<Parked>> },
     Unpark { open: Arc<Open>, tags: Vec<DeliveryTag>, to: To<Vec<Delivery>> },
@@ -48,10 +48,10 @@ impl Asked {
                 let (topic, group) = (open.spec.topic.to_string(), open.spec.group.to_string());
                 Message::new(Kind::Subscribe, number, &Subscribe { topic, group, credit: open.spec.credit })
             }
-            Asked::Unsubscribe { open } => {
-                Message::new(Kind::Unsubscribe, number, &OfSubscription { subscription: open.number() })
+            Asked::Unsubscribe { open, keep } => {
+                Message::new(Kind::Unsubscribe, number, &Unsubscribe { subscription: open.number(), keep: *keep })
             }
-            Asked::Take { open, max, .. } => {
+            Asked::Take { open, max } => {
                 let take = Take { subscription: open.number(), max: *max, wait_ms: WAIT_MS };
                 Message::new(Kind::Take, number, &take)
             }
@@ -99,16 +99,19 @@ impl Asked {
                 Err(error) => Asked::Publish { batches }.fail(|| Error::new(error.code(), error.detail())),
             },
             Asked::Subscribe { open, to } => {
-                let opened = reply.header::<Opened>().map(|opened| open.opened(opened.subscription, opened.incarnation));
+                let opened =
+                    reply.header::<Opened>().map(|opened| open.opened(opened.subscription, opened.incarnation));
                 if let Some(to) = to {
                     let _ = to.send(opened);
                 }
             }
             Asked::Unsubscribe { .. } => {}
-            Asked::Take { open, to, .. } => {
-                let _ = to.send(deliveries(reply, &open).map(Some));
-            }
-            Asked::Settle { open, to, .. } => {
+            // The link looks after them.
+            Asked::Take { .. } => {}
+            Asked::Settle { open, returns, to, .. } => {
+                if returns {
+                    open.returned();
+                }
                 let settled = reply.header::<Settled>().map(|settled| open.absorbed(settled.absorbed));
                 let _ = to.send(settled);
             }
@@ -119,12 +122,14 @@ impl Asked {
             }
             Asked::Parked { open, to } => {
                 let aside = reply.header::<Aside>();
-                let aside = aside.and_then(|aside| {
-                    aside.parked.into_iter().map(SetAside::parked).collect::<Result<Vec<Parked>>>()
-                });
+                let aside = aside
+                    .and_then(|aside| aside.parked.into_iter().map(SetAside::parked).collect::<Result<Vec<Parked>>>());
                 let _ = to.send(aside.inspect(|aside| open.saw(aside.iter().map(|parked| parked.tag))));
             }
-            Asked::Unpark { open, to, .. } => drop(to.send(deliveries(reply, &open))),
+            Asked::Unpark { open, to, .. } => {
+                let back = deliveries(reply, &open);
+                let _ = to.send(back.inspect(|back| open.saw(back.iter().map(|delivery| delivery.tag))));
+            }
             Asked::Backlog { to, .. } => {
                 let _ = to.send(reply.header::<Count>().map(|count| count.events));
             }
@@ -141,8 +146,13 @@ impl Asked {
                 drop(to.map(|to| to.send(Err(error()))));
             }
             Asked::Unsubscribe { .. } => {}
-            Asked::Take { to, .. } => drop(to.send(Err(error()))),
-            Asked::Settle { to, .. } => drop(to.send(Err(error()))),
+            Asked::Take { open, .. } => open.end(Err(error())),
+            Asked::Settle { open, returns, to, .. } => {
+                if returns {
+                    open.returned();
+                }
+                let _ = to.send(Err(error()));
+            }
             Asked::Read { to, .. } => drop(to.send(Err(error()))),
             Asked::Parked { to, .. } => drop(to.send(Err(error()))),
             Asked::Unpark { to, .. } => drop(to.send(Err(error()))),
@@ -155,10 +165,7 @@ impl Asked {
     /// deliveries that are nobody's any more, and a take of events that are given out anew.
     pub(crate) fn in_a_new_session(self) -> Option<Self> {
         match self {
-            Asked::Take { to, .. } => {
-                let _ = to.send(Ok(None));
-                None
-            }
+            Asked::Take { .. } => None,
             Asked::Settle { to, .. } => {
                 let _ = to.send(Ok(()));
                 None
@@ -173,18 +180,23 @@ impl Asked {
         }
     }
 
-    /// Whether it speaks of a subscription that has no name in this session yet.
-    pub(crate) fn waits(&self) -> bool {
+    /// The subscription that it speaks of.
+    pub(crate) fn of(&self) -> Option<&Arc<Open>> {
         match self {
-            Asked::Publish { .. } | Asked::Subscribe { .. } | Asked::Control { .. } => false,
-            Asked::Unsubscribe { open }
+            Asked::Publish { .. } | Asked::Subscribe { .. } | Asked::Control { .. } => None,
+            Asked::Unsubscribe { open, .. }
             | Asked::Take { open, .. }
             | Asked::Settle { open, .. }
             | Asked::Read { open, .. }
             | Asked::Parked { open, .. }
             | Asked::Unpark { open, .. }
-            | Asked::Backlog { open, .. } => open.number() == 0,
+            | Asked::Backlog { open, .. } => Some(open),
         }
+    }
+
+    /// Whether it speaks of a subscription that has no name in this session yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.of().is_some_and(|open| open.number() == 0)
     }
 
     /// Whether it gives up when the node is away for long.
@@ -193,11 +205,11 @@ impl Asked {
     }
 }
 
-fn deliveries(reply: &Message, open: &Open) -> Result<Vec<Delivery>> {
+/// The deliveries of a reply.
+pub(crate) fn deliveries(reply: &Message, open: &Open) -> Result<Vec<Delivery>> {
     let mut rest = Rest::of(reply);
     let Deliveries { deliveries, absorbed } = reply.header()?;
     let taken = deliveries.into_iter().map(|delivered| rest.delivery(delivered)).collect::<Result<Vec<_>>>()?;
     open.absorbed(absorbed);
-    open.saw(taken.iter().map(|delivery| delivery.tag));
     Ok(taken)
 }

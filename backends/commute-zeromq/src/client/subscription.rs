@@ -1,11 +1,11 @@
 //! A subscription on a node: the end that takes, and the end that settles.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
-    BoxFuture, Change, Code, Delivery, DeliveryTag, Envelope, Error, Parked, Receiver, Result, Settlement, Settler,
+    BoxFuture, Change, Delivery, DeliveryTag, Envelope, Error, Parked, Receiver, Result, Settlement, Settler,
     Subscription, SubscriptionSpec,
 };
 use tokio::sync::{Notify, oneshot};
@@ -20,10 +20,10 @@ pub(crate) struct Open {
     /// What the node calls it in this session; 0 until it has named it.
     number: AtomicU32,
     absorbed: AtomicU64,
-    /// Its receiver was dropped.
-    left: AtomicBool,
     known: Mutex<Known>,
     changed: Notify,
+    /// For whoever receives: something came, or nothing will any more.
+    came: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +35,31 @@ struct Known {
     changes: VecDeque<Change>,
     /// Who waits until it is open.
     waiting: Option<To<()>>,
+    /// Came, and not handed on.
+    kept: VecDeque<Delivery>,
+    /// How many the receiver waits for.
+    wanted: usize,
+    /// The node was asked for some.
+    taking: bool,
+    /// So many settlements that give something back are under way. What comes meanwhile stands behind what goes back, so it goes
+    /// back, too, and everything comes again in its order.
+    returning: usize,
+    over: Option<Result<()>>,
+    receiver_gone: bool,
+    settler_gone: bool,
+    /// The node knows that nobody receives.
+    left: bool,
+    forgotten: bool,
+}
+
+/// What the link has to do for a subscription.
+pub(crate) enum Need {
+    /// Ask for so many.
+    Take(usize),
+    /// Nobody receives any more.
+    Leave,
+    /// Nobody has anything to do with it any more.
+    Forget,
 }
 
 impl Open {
@@ -44,6 +69,25 @@ impl Open {
 
     pub(crate) fn number(&self) -> u32 {
         self.number.load(Ordering::Acquire)
+    }
+
+    /// What has to be done now. Each is answered once.
+    pub(crate) fn need(&self) -> Option<Need> {
+        let mut known = self.known();
+        if known.receiver_gone && known.settler_gone {
+            return Some(Need::Forget);
+        }
+        if known.receiver_gone {
+            return (!std::mem::replace(&mut known.left, true)).then_some(Need::Leave);
+        }
+        let asks = known.wanted > 0 && !known.taking && known.returning == 0 && known.kept.is_empty();
+        known.taking |= asks;
+        asks.then_some(Need::Take(known.wanted))
+    }
+
+    /// Whether somebody still receives.
+    pub(crate) fn is_received(&self) -> bool {
+        !self.known().receiver_gone
     }
 
     /// The node has opened it. With an incarnation, something is parked under it.
@@ -65,20 +109,64 @@ impl Open {
         self.known().waiting.is_some()
     }
 
-    /// # Errors
-    /// Whoever waits is told that it cannot be opened.
+    /// It cannot be opened: whoever waits for it is told.
     pub(crate) fn refused(&self, error: Error) {
         if let Some(to) = self.known().waiting.take() {
             let _ = to.send(Err(error));
         }
     }
 
-    /// These tags came, and are about to be handed on.
+    /// Deliveries came. Answers those that must go back.
+    pub(crate) fn took(&self, taken: Vec<Delivery>) -> Vec<Settlement> {
+        self.saw(taken.iter().map(|delivery| delivery.tag));
+        let mut known = self.known();
+        known.taking = false;
+        if known.returning > 0 && !taken.is_empty() {
+            known.returning += 1;
+            return give_back(taken);
+        }
+        known.kept.extend(taken);
+        drop(known);
+        self.came.notify_one();
+        Vec::new()
+    }
+
+    /// Something is given back: answers what has to go with it.
+    pub(crate) fn returning(&self) -> Vec<Settlement> {
+        let mut known = self.known();
+        known.returning += 1;
+        give_back(std::mem::take(&mut known.kept))
+    }
+
+    /// A settlement that gave something back is over.
+    pub(crate) fn returned(&self) {
+        let mut known = self.known();
+        known.returning = known.returning.saturating_sub(1);
+    }
+
+    /// Nothing comes any more: it was closed, or it failed.
+    pub(crate) fn end(&self, how: Result<()>) {
+        let mut known = self.known();
+        known.taking = false;
+        known.over.get_or_insert(how);
+        drop(known);
+        self.came.notify_one();
+    }
+
+    /// Its session is over and nobody receives: it is not opened again, and nothing can be asked of it.
+    pub(crate) fn forget(&self) {
+        self.known().forgotten = true;
+    }
+
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.known().forgotten
+    }
+
+    /// These tags are about to be handed on. An incarnation after a loss is announced before.
     pub(crate) fn saw(&self, tags: impl IntoIterator<Item = DeliveryTag>) {
         self.is_now(tags.into_iter().last().map(|tag| tag.incarnation));
     }
 
-    /// An incarnation after a loss is announced before anything of it is handed on.
     fn is_now(&self, incarnation: Option<u32>) {
         let mut known = self.known();
         let Some(now) = incarnation.filter(|now| known.incarnation != Some(*now)) else { return };
@@ -94,6 +182,8 @@ impl Open {
     pub(crate) fn lost(&self) {
         self.number.store(0, Ordering::Release);
         let mut known = self.known();
+        known.kept.clear();
+        (known.taking, known.returning) = (false, 0);
         if let Some(before) = known.incarnation.take() {
             known.again = true;
             known.changes.push_back(Change::Revoked(before));
@@ -109,11 +199,10 @@ impl Open {
     pub(crate) fn absorbed(&self, absorbed: u64) {
         self.absorbed.store(absorbed, Ordering::Relaxed);
     }
+}
 
-    /// Whether its receiver was dropped.
-    pub(crate) fn is_left(&self) -> bool {
-        self.left.load(Ordering::Acquire)
-    }
+fn give_back(deliveries: impl IntoIterator<Item = Delivery>) -> Vec<Settlement> {
+    deliveries.into_iter().map(|delivery| Settlement::Return { tag: delivery.tag }).collect()
 }
 
 /// Opens a subscription.
@@ -123,9 +212,9 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
         spec,
         number: AtomicU32::new(0),
         absorbed: AtomicU64::new(0),
-        left: AtomicBool::new(false),
         known: Mutex::default(),
         changed: Notify::new(),
+        came: Notify::new(),
     });
     if mapping {
         tracing::debug!("every event on a node is a CloudEvent; the mapping has nothing to do");
@@ -133,7 +222,7 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
     let (to, opened) = oneshot::channel();
     link.ask(Asked::Subscribe { open: open.clone(), to: Some(to) }).await?;
     answered(opened).await?;
-    let receiver = Inlet { link: link.clone(), open: open.clone(), asked: None, kept: VecDeque::new() };
+    let receiver = Inlet { link: link.clone(), open: open.clone() };
     let settler = Outlet { link: link.clone(), open };
     Ok(Subscription { receiver: Box::new(receiver), settler: Arc::new(settler) })
 }
@@ -141,9 +230,6 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
 struct Inlet {
     link: Arc<Link>,
     open: Arc<Open>,
-    /// Asked for, and not come yet. Kept between calls, so that dropping a receive loses nothing.
-    asked: Option<oneshot::Receiver<Result<Option<Vec<Delivery>>>>>,
-    kept: VecDeque<Delivery>,
 }
 
 impl Receiver for Inlet {
@@ -151,36 +237,40 @@ impl Receiver for Inlet {
         let max = max.max(1);
         Box::pin(async move {
             loop {
-                if !self.kept.is_empty() {
-                    let few = max.min(self.kept.len());
-                    return Ok(self.kept.drain(..few).collect());
-                }
-                if self.asked.is_none() {
-                    let (to, answer) = oneshot::channel();
-                    let take = Asked::Take { open: self.open.clone(), max, to };
-                    if self.link.ask(take).await.is_err() {
-                        return Ok(Vec::new());
+                let _wanting = {
+                    let mut known = self.open.known();
+                    match &known.over {
+                        Some(Ok(())) => return Ok(Vec::new()),
+                        Some(Err(error)) => return Err(Error::new(error.code(), error.detail())),
+                        None => {}
                     }
-                    self.asked = Some(answer);
-                }
-                let Some(asked) = &mut self.asked else { continue };
-                let taken = asked.await;
-                self.asked = None;
-                match taken {
-                    Ok(Ok(taken)) => self.kept.extend(taken.into_iter().flatten()),
-                    Ok(Err(error)) if error.code() == Code::Closed => return Ok(Vec::new()),
-                    Ok(Err(error)) => return Err(error),
-                    Err(_) => return Ok(Vec::new()),
-                }
+                    if !known.kept.is_empty() {
+                        let few = max.min(known.kept.len());
+                        return Ok(known.kept.drain(..few).collect());
+                    }
+                    known.wanted = max;
+                    Wanting(&self.open)
+                };
+                self.link.attend();
+                self.open.came.notified().await;
             }
         })
     }
 }
 
+/// As long as somebody waits, the node is asked.
+struct Wanting<'a>(&'a Open);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.known().wanted = 0;
+    }
+}
+
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.open.left.store(true, Ordering::Release);
-        self.link.leave();
+        self.open.known().receiver_gone = true;
+        self.link.attend();
     }
 }
 
@@ -194,6 +284,13 @@ impl Outlet {
         let (to, answer) = oneshot::channel();
         self.link.ask(asked(self.open.clone(), to)).await?;
         answered(answer).await
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.open.known().settler_gone = true;
+        self.link.attend();
     }
 }
 

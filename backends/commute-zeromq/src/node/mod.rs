@@ -113,6 +113,11 @@ impl Node {
         self.place.to_string()
     }
 
+    /// How many sessions there are: clients that are connected, or are away for less than a lease.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions().len()
+    }
+
     /// Ends connections and sessions, and waits until they are over. What was under way is not answered; clients send it again to
     /// the next node.
     pub async fn stop(self) {

@@ -7,8 +7,8 @@ use commute_core::{BoxFuture, Broker, Code, Delivery, Error, Result, Settlement,
 use super::session::{Done, Session, work};
 use super::subscription::{Open, Want};
 use crate::wire::{
-    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish, Rest,
-    SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take,
+    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish,
+    Rest, SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe,
 };
 
 /// The longest that a TAKE waits; the client asks again.
@@ -30,9 +30,16 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
         }
         Kind::Subscribe => subscribe(session, number, message.header()?)?,
         Kind::Unsubscribe => {
-            let asked: OfSubscription = message.header()?;
-            session.close(asked.subscription)?;
-            work(std::future::ready(Message::bare(Kind::Done, number).into()))
+            let asked: Unsubscribe = message.header()?;
+            let open = session.leave(asked.subscription, asked.keep)?;
+            work(async move {
+                if asked.keep {
+                    open.leave().await
+                } else {
+                    open.end().await
+                }
+                Message::bare(Kind::Done, number).into()
+            })
         }
         Kind::Take => {
             let asked: Take = message.header()?;
@@ -51,10 +58,9 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
             let open = session.subscription(asked.subscription)?;
             let settlements: Vec<Settlement> =
                 asked.settlements.into_iter().map(|ending| rest.settlement(ending)).collect::<Result<_>>()?;
-            open.check(settlements.iter().map(Settlement::tag))?;
-            let settler = open.settler.clone();
+            let (settling, settler) = (open.settle(settlements)?, open.settler.clone());
             work(async move {
-                let settled = settler.settle(settlements).await;
+                let settled = settling.await;
                 let settled = settled.map(|()| Settled { absorbed: settler.absorbed() });
                 reply(number, settled.and_then(|settled| Message::new(Kind::Settled, number, &settled)))
             })
@@ -77,7 +83,7 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
             let open = session.subscription(asked.subscription)?.clone();
             work(async move {
                 let parked = open.settler.parked().await.and_then(|parked| {
-                    open.tell(parked.iter().map(|parked| parked.tag));
+                    open.show(parked.iter().map(|parked| parked.tag));
                     let parked = parked.iter().map(SetAside::of).collect();
                     Message::new(Kind::Aside, number, &Aside { parked })
                 });
@@ -90,7 +96,7 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
             work(async move {
                 let back = open.settler.unpark(asked.tags.into_iter().map(Into::into).collect()).await;
                 let back = back.and_then(|back| {
-                    open.tell(back.iter().map(|delivery| delivery.tag));
+                    open.hold(back.iter().map(|delivery| delivery.tag));
                     deliveries(number, &back, open.settler.absorbed())
                 });
                 reply(number, back)
@@ -129,7 +135,7 @@ fn subscribe(session: &mut Session, number: u64, asked: Subscribe) -> Result<Box
     let spec = SubscriptionSpec::new(Topic::new(&asked.topic)?, asked.group)
         .credit(asked.credit.max(1))
         .lease(session.shared.options.lease);
-    let subscription = session.next_subscription();
+    let subscription = session.next_subscription()?;
     let broker = session.shared.broker.clone();
     Ok(work(async move {
         match open(&*broker, spec).await {
@@ -147,6 +153,6 @@ fn subscribe(session: &mut Session, number: u64, asked: Subscribe) -> Result<Box
 async fn open(broker: &dyn Broker, spec: SubscriptionSpec) -> Result<(Open, Option<u32>)> {
     let open = Open::new(broker.subscribe(spec).await?);
     let first = open.settler.parked().await?.first().map(|parked| parked.tag);
-    open.tell(first);
+    open.show(first);
     Ok((open, first.map(|tag| tag.incarnation)))
 }

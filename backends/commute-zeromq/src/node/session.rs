@@ -153,7 +153,8 @@ impl Session {
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         while !self.over {
-            let room = self.work.len() < shared.options.max_in_flight;
+            // Takes wait for events, and are bounded by the subscriptions that there may be.
+            let room = self.work.len() < shared.options.max_in_flight + 2 * self.open.len();
             let away = self.since + shared.options.lease;
             let waiting = self.peer.as_ref().filter(|_| self.answers.is_waiting()).map(|peer| peer.outgoing.clone());
             let place = async {
@@ -180,7 +181,13 @@ impl Session {
                 () = tokio::time::sleep_until(away), if self.peer.is_none() => break,
             }
         }
-        shared.sessions().remove(&self.name);
+        // No more answers; what is open gives back what it has, before anybody can see that the session is over.
+        let Session { open, work, name, .. } = self;
+        drop(work);
+        for open in open.into_values() {
+            open.end().await;
+        }
+        shared.sessions().remove(&name);
     }
 
     /// The older connection, if there is one, ends when its way to the client is dropped here.
@@ -267,16 +274,24 @@ impl Session {
     }
 
     /// The name of the next subscription. Never 0.
-    pub(super) fn next_subscription(&mut self) -> u32 {
+    ///
+    /// # Errors
+    /// `BrokerUnavailable` when there are as many as requests may be under way.
+    pub(super) fn next_subscription(&mut self) -> Result<u32> {
+        if self.open.len() >= self.shared.options.max_in_flight {
+            return Err(Error::new(Code::BrokerUnavailable, "the session has no room for another subscription"));
+        }
         self.opened = self.opened.wrapping_add(1).max(1);
-        self.opened
+        Ok(self.opened)
     }
 
-    /// Ends a subscription.
-    pub(super) fn close(&mut self, number: u32) -> Result<()> {
-        self.subscription(number)?.end();
-        self.open.remove(&number);
-        Ok(())
+    /// Nobody receives from a subscription any more; unless it is kept, it is forgotten.
+    pub(super) fn leave(&mut self, number: u32, keep: bool) -> Result<Open> {
+        let open = self.subscription(number)?.clone();
+        if !keep {
+            self.open.remove(&number);
+        }
+        Ok(open)
     }
 
     /// Whether the client is there, now and later.
