@@ -37,6 +37,8 @@ pub struct NodeOptions {
     /// How long a session outlives its connection, and how long silence is borne: 10 s. Deliveries of a session that is over go to
     /// others.
     pub lease: Duration,
+    /// How long a client may wait for events in one request, before it has to ask again: 10 s.
+    pub longest_wait: Duration,
     /// How long a greeting may take: 5 s.
     pub handshake: Duration,
     /// A file with the shared key. With one, a node may listen beyond this machine.
@@ -51,6 +53,7 @@ impl Default for NodeOptions {
             max_in_flight: 1024,
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(10),
             handshake: Duration::from_secs(5),
             key_file: None,
         }

@@ -11,9 +11,6 @@ use crate::wire::{
     Rest, SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe,
 };
 
-/// The longest that a TAKE waits; the client asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
 /// Begins a request. What can be wrong with its frames is found here, before anything happens.
 pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture<'static, Done>> {
     let number = message.number;
@@ -44,7 +41,7 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
         Kind::Take => {
             let asked: Take = message.header()?;
             let open = session.subscription(asked.subscription)?.clone();
-            let wait = Duration::from_millis(asked.wait_ms).min(LONGEST_WAIT);
+            let wait = Duration::from_millis(asked.wait_ms).min(session.shared.options.longest_wait);
             // Half, because attributes travel beside the payloads and are larger as JSON.
             let want = Want { max: asked.max, bytes: session.shared.options.max_message_bytes / 2, wait };
             let present = session.present();

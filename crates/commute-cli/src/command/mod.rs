@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod hold;
 pub(crate) mod lanes;
+pub(crate) mod node;
 pub(crate) mod parked;
 pub(crate) mod publish;
 pub(crate) mod replay;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> Exit {
         Command::Skip(args) => skip::run(args, s).await,
         Command::Replay(args) => replay::run(args, s).await,
         Command::Contract(args) => contract::run(args, s).await,
+        Command::Node(args) => node::run(args, s).await,
         Command::Doctor(args) => doctor::run(args, s).await,
         Command::Explain(args) => explain::run(args, s),
         Command::Completions(args) => completions::run(args),
