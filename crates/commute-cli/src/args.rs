@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completions, contract, dead, doctor, explain, hold, lanes, new, parked, publish, replay, skip, status, tail,
+    completions, contract, dead, doctor, explain, hold, lanes, new, node, parked, publish, replay, skip, status, tail,
     topics, trace,
 };
 use crate::exit::Exit;
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Replay(replay::Args),
     /// Show what running services are promised.
     Contract(contract::Args),
+    /// Serve a directory to services in other processes and other languages, over ZeroMQ.
+    Node(node::Args),
     /// Look for what is wrong, and say what to do.
     Doctor(doctor::Args),
     /// Explain an error code, or list them.

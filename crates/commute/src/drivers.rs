@@ -4,6 +4,9 @@ use commute_core::{Address, Code, Driver, Error, Result, SharedBroker};
 
 use crate::control;
 
+#[cfg(feature = "zeromq")]
+pub use commute_zeromq::{Node, NodeOptions};
+
 /// Every driver that is compiled in.
 const DRIVERS: &[Driver] = &[
     #[cfg(feature = "embedded")]
@@ -12,6 +15,8 @@ const DRIVERS: &[Driver] = &[
     commute_kafka::DRIVER,
     #[cfg(feature = "rabbitmq")]
     commute_rabbitmq::DRIVER,
+    #[cfg(feature = "zeromq")]
+    commute_zeromq::DRIVER,
 ];
 
 /// Schemes whose driver exists, and the feature that compiles it in.
@@ -22,10 +27,12 @@ const FEATURES: &[(&str, &str)] = &[
     ("kafkas", "kafka-tls"),
     ("amqp", "rabbitmq"),
     ("amqps", "rabbitmq-tls"),
+    ("zmq", "zeromq"),
+    ("zmq+ipc", "zeromq"),
 ];
 
 /// Connects to a broker by its URL: `embedded:DIRECTORY`, `memory:` for tests, `amqp://user:password@host/vhost`,
-/// `kafka://host:port`.
+/// `kafka://host:port`, `zmq://host:port` or `zmq+ipc:///path` for a commute node.
 ///
 /// # Errors
 /// `UnknownScheme` and `DriverNotCompiledIn`, naming what there is; the driver's own otherwise.

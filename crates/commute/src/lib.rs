@@ -63,6 +63,8 @@ pub use config::{Checked, CheckedBroker, Config, ConfigKey, Setting};
 pub use contract::{Contract, HandlerContract, SubscriptionContract};
 pub use control::{Console, Intent, Reached};
 pub use drivers::connect;
+#[cfg(feature = "zeromq")]
+pub use drivers::{Node, NodeOptions};
 pub use durations::Distribution;
 pub use handler::{HandlerService, HandlerSpec, Invocation, handler};
 pub use monitor::{Health, Monitor};

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod hold;
 pub(crate) mod lanes;
 pub(crate) mod new;
+pub(crate) mod node;
 pub(crate) mod parked;
 pub(crate) mod publish;
 pub(crate) mod replay;
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Exit {
         Command::Skip(args) => skip::run(args, s).await,
         Command::Replay(args) => replay::run(args, s).await,
         Command::Contract(args) => contract::run(args, s).await,
+        Command::Node(args) => node::run(args, s).await,
         Command::Doctor(args) => doctor::run(args, s).await,
         Command::Explain(args) => explain::run(args, s),
         Command::Completions(args) => completions::run(args),

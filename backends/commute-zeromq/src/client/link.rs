@@ -1,0 +1,594 @@
+//! The link: one connection at a time, what was asked on it, and what happens when it breaks.
+//!
+//! ```text
+//! ask ─► waiting ─► outstanding ═ connection ═► node        one task owns all of it
+//!          ▲             │
+//!          └── again, in a new connection or a new session
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commute_core::control::{Reply, Request};
+use commute_core::{Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::outstanding::{Asked, To, deliveries};
+use super::subscription::{Need, Open};
+use crate::key;
+use crate::options::{Options, Place};
+use crate::wire::{Challenge, FRAMES, Hello, Kind, Message, Proof, Welcome};
+use crate::zmtp::{Item, Limits, Role, Wires, greet};
+
+/// Asked and not yet looked at. Fair: who waits for room gets it in turn.
+const ASKED: usize = 256;
+/// So many events of several publishes go together in one message.
+const TOGETHER: usize = 512;
+/// And so many bytes of payload.
+const TOGETHER_BYTES: usize = 1 << 20;
+/// The first frames of a message, and what surrounds them.
+const ROOM: usize = 128;
+/// Messages on their way to the node.
+const OUTGOING: usize = 8;
+/// A node may send as much as this at once: more than it ever does, because what was taken back comes in one message.
+const MESSAGE_BYTES: usize = 1 << 30;
+
+/// The one connection of a client. Dropping it ends it as a crash would.
+pub(crate) struct Link {
+    asked: mpsc::Sender<Asked>,
+    /// A subscription needs something.
+    attention: Arc<Notify>,
+    closing: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    max_message_bytes: usize,
+}
+
+impl Link {
+    pub(crate) async fn connect(options: Options) -> Result<(Link, Capabilities)> {
+        let (wires, welcome) = greeted(&options, None).await?;
+        let (capabilities, max_message_bytes) = (welcome.capabilities.clone(), welcome.max_message_bytes);
+        let (asked, asking) = mpsc::channel(ASKED);
+        let (attention, closing) = (Arc::new(Notify::new()), CancellationToken::new());
+        let work = Work::new(options, asking, attention.clone(), closing.clone());
+        let task = tokio::spawn(work.run(wires, welcome));
+        Ok((Link { asked, attention, closing, task, max_message_bytes }, capabilities))
+    }
+
+    /// Hands a request over; the order of effects is that of first polls.
+    pub(crate) async fn ask(&self, asked: Asked) -> Result<()> {
+        self.asked.send(asked).await.map_err(|_| closed())
+    }
+
+    /// In as many messages as it needs, one behind the other.
+    pub(crate) async fn publish(&self, batch: Vec<Outgoing>) -> Result<Vec<Receipt>> {
+        let (mut batches, mut answers) = (Vec::new(), Vec::new());
+        for piece in pieces(batch, self.most(), |event| event.envelope.size()) {
+            let (to, answer) = oneshot::channel();
+            batches.push((piece, to));
+            answers.push(answer);
+        }
+        self.ask(Asked::Publish { batches }).await?;
+        let mut receipts = Vec::new();
+        for answer in answers {
+            receipts.extend(answered(answer).await?);
+        }
+        Ok(receipts)
+    }
+
+    /// In as many messages as it needs, one behind the other.
+    pub(crate) async fn settle(&self, open: &Arc<Open>, settlements: Vec<Settlement>) -> Result<()> {
+        let size = |settlement: &Settlement| match settlement {
+            Settlement::Ack { publish, .. } => publish.iter().map(|event| event.envelope.size()).sum(),
+            _ => 0,
+        };
+        let mut answers = Vec::new();
+        for settlements in pieces(settlements, self.most(), size) {
+            let (to, answer) = oneshot::channel();
+            self.ask(Asked::Settle { open: open.clone(), settlements, returns: false, to }).await?;
+            answers.push(answer);
+        }
+        for answer in answers {
+            answered(answer).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn control(&self, request: Request) -> Result<Reply> {
+        let (to, answer) = oneshot::channel();
+        self.ask(Asked::Control { request, to }).await?;
+        answered(answer).await
+    }
+
+    /// A subscription needs something.
+    pub(crate) fn attend(&self) {
+        self.attention.notify_one();
+    }
+
+    /// Waits for what was asked, then says goodbye. Idempotent.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.closing.cancel();
+        self.asked.closed().await;
+        Ok(())
+    }
+
+    /// Payload of one message: half of what may be sent, because attributes travel beside it and are larger as JSON.
+    fn most(&self) -> usize {
+        TOGETHER_BYTES.min(self.max_message_bytes / 2)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Waits for an answer.
+pub(crate) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    answer.await.unwrap_or_else(|_| Err(closed()))
+}
+
+/// Cuts a batch where its pieces would become too many or too large.
+fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut pieces, mut size) = (vec![Vec::new()], 0);
+    for item in batch {
+        size += size_of(&item);
+        match pieces.last_mut() {
+            Some(last) if last.is_empty() || (size <= most && last.len() < TOGETHER) => last.push(item),
+            _ => {
+                size = size_of(&item);
+                pieces.push(vec![item]);
+            }
+        }
+    }
+    pieces
+}
+
+fn closed() -> Error {
+    Error::new(Code::Closed, "the connection to the node is closed")
+}
+
+fn broken(cause: std::io::Error) -> Error {
+    Error::new(Code::BrokerUnavailable, "the connection to the node broke").caused_by(cause)
+}
+
+/// What the link's task owns.
+struct Work {
+    options: Options,
+    asking: mpsc::Receiver<Asked>,
+    attention: Arc<Notify>,
+    closing: CancellationToken,
+    outstanding: BTreeMap<u64, Asked>,
+    /// Numbers that were asked and not sent in this connection, in order.
+    unsent: VecDeque<u64>,
+    next: u64,
+    /// Numbers below were sent: what they ask is fixed.
+    sent: u64,
+    open: Vec<Arc<Open>>,
+    session: String,
+    max_in_flight: usize,
+    max_message_bytes: usize,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Why a connection is over.
+enum Over {
+    Broken(Error),
+    Closed,
+}
+
+impl Work {
+    fn new(
+        options: Options,
+        asking: mpsc::Receiver<Asked>,
+        attention: Arc<Notify>,
+        closing: CancellationToken,
+    ) -> Self {
+        Work {
+            options,
+            asking,
+            attention,
+            closing,
+            outstanding: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            next: 1,
+            sent: 1,
+            open: Vec::new(),
+            session: String::new(),
+            max_in_flight: 1,
+            max_message_bytes: 0,
+        }
+    }
+
+    async fn run(mut self, wires: Wires, welcome: Welcome) {
+        let mut now = Some((wires, welcome));
+        while let Some((wires, welcome)) = now.take() {
+            self.welcomed(&welcome);
+            match self.serve(wires, &welcome).await {
+                Over::Closed => break,
+                Over::Broken(error) => tracing::warn!(%error, node = %self.options.place, "the node is away"),
+            }
+            now = self.reconnect().await;
+        }
+        self.end();
+        while let Some(asked) = self.asking.recv().await {
+            asked.fail(closed);
+        }
+    }
+
+    /// Asking is refused from here on; whoever waits is told.
+    fn end(&mut self) {
+        self.asking.close();
+        self.open.drain(..).for_each(|open| open.end(Ok(())));
+        std::mem::take(&mut self.outstanding).into_values().for_each(|asked| asked.fail(closed));
+    }
+
+    /// A connection is there. In the same session everything unanswered is asked again under its number, which the node answers
+    /// once; in a new one, what is open is opened again first.
+    fn welcomed(&mut self, welcome: &Welcome) {
+        self.max_in_flight = welcome.max_in_flight.max(1);
+        self.max_message_bytes = welcome.max_message_bytes;
+        if welcome.resumed {
+            self.unsent = self.outstanding.keys().copied().collect();
+            return;
+        }
+        self.session.clone_from(&welcome.session);
+        let before = std::mem::take(&mut self.outstanding);
+        let pending: Vec<Asked> = before.into_values().filter_map(Asked::in_a_new_session).collect();
+        self.unsent.clear();
+        for open in self.open.extract_if(.., |open| !open.is_received()) {
+            open.lost();
+            open.forget();
+        }
+        for open in self.open.clone() {
+            open.lost();
+            self.enqueue(Asked::Subscribe { open, to: None });
+        }
+        for asked in pending {
+            self.begin(asked);
+        }
+        self.attend();
+    }
+
+    fn enqueue(&mut self, asked: Asked) {
+        let number = self.next;
+        self.next += 1;
+        self.outstanding.insert(number, asked);
+        self.unsent.push_back(number);
+    }
+
+    fn begin(&mut self, asked: Asked) {
+        self.attend();
+        if asked.of().is_some_and(|open| open.is_forgotten()) {
+            return asked.fail(closed);
+        }
+        match asked {
+            Asked::Publish { batches } => batches.into_iter().for_each(|batch| self.publish(batch)),
+            Asked::Settle { open, settlements, to, .. } => self.settle(open, settlements, to),
+            asked => {
+                if let Asked::Subscribe { open, .. } = &asked {
+                    self.open.push(open.clone());
+                }
+                self.enqueue(asked);
+            }
+        }
+    }
+
+    /// What was received behind something that goes back, and not handed on, goes with it.
+    fn settle(&mut self, open: Arc<Open>, mut settlements: Vec<Settlement>, to: To<()>) {
+        let returns = settlements.iter().any(|one| matches!(one, Settlement::Return { .. }));
+        if returns {
+            settlements.extend(open.returning());
+        }
+        self.enqueue(Asked::Settle { open, settlements, returns, to });
+    }
+
+    /// Publishes that wait go together, because the node then needs one sync for them.
+    fn publish(&mut self, more: (Vec<Outgoing>, To<Vec<Receipt>>)) {
+        let last = self.unsent.back().filter(|number| **number >= self.sent);
+        match last.and_then(|number| self.outstanding.get_mut(number)) {
+            Some(Asked::Publish { batches }) if small(batches, &more) => batches.push(more),
+            _ => self.enqueue(Asked::Publish { batches: vec![more] }),
+        }
+    }
+
+    /// Does what subscriptions need.
+    fn attend(&mut self) {
+        let closing = self.closing.is_cancelled();
+        for open in self.open.clone() {
+            match open.need() {
+                None => {}
+                // Whatever came now would only go back.
+                Some(Need::Take(_)) if closing => open.end(Ok(())),
+                Some(Need::Take(max)) => self.enqueue(Asked::Take { open, max }),
+                Some(Need::Leave) => self.enqueue(Asked::Unsubscribe { open, keep: true }),
+                Some(Need::Forget) => {
+                    self.open.retain(|known| !Arc::ptr_eq(known, &open));
+                    self.enqueue(Asked::Unsubscribe { open, keep: false });
+                }
+            }
+        }
+    }
+
+    /// Nobody takes any more.
+    fn end_takes(&mut self) {
+        self.outstanding.retain(|_, asked| !matches!(asked, Asked::Take { .. }));
+        self.open.iter().for_each(|open| open.end(Ok(())));
+    }
+
+    async fn serve(&mut self, Wires { mut read, mut write }: Wires, welcome: &Welcome) -> Over {
+        let (outgoing, mut rest) = mpsc::channel::<Message>(OUTGOING);
+        let writing = async move {
+            while let Some(message) = rest.recv().await {
+                write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
+                while let Ok(message) = rest.try_recv() {
+                    write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
+                }
+                write.flush().await.map_err(broken)?;
+            }
+            Ok(())
+        };
+        tokio::pin!(writing);
+        let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(1));
+        let silence = Duration::from_millis(welcome.lease_ms.max(1));
+        let mut heard = Instant::now();
+        let mut beat = tokio::time::interval(heartbeat);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let closing = self.closing.is_cancelled();
+            if closing {
+                self.end_takes();
+            }
+            if closing && self.outstanding.is_empty() && self.asking.is_empty() {
+                let goodbye = async move { outgoing.send(Message::bare(Kind::Bye, 0)).await };
+                let _ = timeout(heartbeat, async { tokio::join!(goodbye, writing) }).await;
+                return Over::Closed;
+            }
+            let room = self.outstanding.len() < self.max_in_flight;
+            tokio::select! {
+                biased;
+                written = &mut writing => match written {
+                    Err(error) => return Over::Broken(error),
+                    Ok(()) => return Over::Closed,
+                },
+                item = read.next() => {
+                    heard = Instant::now();
+                    match item {
+                        Some(Ok(Item::Message(parts))) => match Message::from_frames(parts) {
+                            Ok(reply) if reply.number == 0 && reply.kind == Kind::Refused => return Over::Broken(reply.error()),
+                            Ok(reply) => if let Err(error) = self.answered(&reply) {
+                                return Over::Broken(error);
+                            },
+                            Err(error) => return Over::Broken(error),
+                        },
+                        Some(Ok(Item::Command(..))) => {}
+                        Some(Err(cause)) => return Over::Broken(broken(cause)),
+                        None => return Over::Broken(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
+                    }
+                }
+                () = self.attention.notified() => self.attend(),
+                permit = outgoing.reserve(), if self.sendable().is_some() => {
+                    if let Ok(permit) = permit && let Some(message) = self.next_to_send() {
+                        permit.send(message);
+                    }
+                }
+                // Closed only by us, so there is always something or waiting.
+                Some(asked) = self.asking.recv(), if room => {
+                    self.begin(asked);
+                    // What waits already goes together.
+                    while self.outstanding.len() < self.max_in_flight && let Ok(asked) = self.asking.try_recv() {
+                        self.begin(asked);
+                    }
+                }
+                () = self.closing.cancelled(), if !closing => {}
+                _ = beat.tick() => {
+                    if heard.elapsed() > silence {
+                        return Over::Broken(Error::new(Code::TimedOut, "nothing was heard of the node for a lease"));
+                    }
+                    let _ = outgoing.try_send(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) });
+                }
+            }
+        }
+    }
+
+    /// The next request that can be sent now: one about a subscription waits until the node has named it.
+    fn sendable(&self) -> Option<usize> {
+        self.unsent.iter().position(|number| self.outstanding.get(number).is_none_or(|asked| !asked.waits()))
+    }
+
+    fn next_to_send(&mut self) -> Option<Message> {
+        let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+        let made = self.outstanding.get(&number)?.message(number).and_then(|message| match message.size() {
+            size if size <= self.max_message_bytes - ROOM.min(self.max_message_bytes) => Ok(message),
+            size => {
+                let detail = format!("a message of {size} bytes; the node takes {}", self.max_message_bytes);
+                Err(Error::new(Code::PayloadTooLarge, detail))
+            }
+        });
+        self.sent = self.sent.max(number + 1);
+        match made {
+            Ok(message) => Some(Message { below: self.below(), ..message }),
+            Err(error) => {
+                if let Some(asked) = self.outstanding.remove(&number) {
+                    asked.fail(|| Error::new(error.code(), error.detail()));
+                }
+                None
+            }
+        }
+    }
+
+    /// Every answer with a smaller number is here.
+    fn below(&self) -> u64 {
+        self.outstanding.first_key_value().map_or(self.next, |(first, _)| *first)
+    }
+
+    /// # Errors
+    /// When the session is of no use any more.
+    fn answered(&mut self, reply: &Message) -> Result<()> {
+        let Some(asked) = self.outstanding.remove(&reply.number) else { return Ok(()) };
+        if let (Asked::Subscribe { open, to }, Kind::Refused) = (&asked, reply.kind) {
+            if to.is_none() && !open.is_awaited() {
+                // It was open before: tried again, with what is open with it, in a new session and after a while.
+                self.session.clear();
+                return Err(reply.error());
+            }
+            self.open.retain(|known| !Arc::ptr_eq(known, open));
+        }
+        match asked {
+            Asked::Take { open, .. } if reply.kind != Kind::Refused => {
+                // What cannot be read goes back with its session.
+                let taken = deliveries(reply, &open).inspect_err(|_| self.session.clear())?;
+                let back = open.took(taken);
+                if !back.is_empty() {
+                    let (to, _) = oneshot::channel();
+                    self.enqueue(Asked::Settle { open, settlements: back, returns: true, to });
+                }
+            }
+            asked => asked.answer(reply),
+        }
+        self.attend();
+        Ok(())
+    }
+
+    /// Connects again, with back-off and jitter. `None` when it is closed meanwhile, or will never succeed.
+    async fn reconnect(&mut self) -> Option<(Wires, Welcome)> {
+        let away = Instant::now();
+        let mut delay = Duration::from_millis(20);
+        loop {
+            if self.closing.is_cancelled() {
+                self.end_takes();
+            }
+            let session = Some(self.session.clone());
+            let connecting = greeted(&self.options, session);
+            let result = tokio::select! {
+                result = connecting => result,
+                () = self.closing.cancelled(), if self.outstanding.is_empty() => return None,
+            };
+            match result {
+                Ok(connected) => return Some(connected),
+                Err(error) if matches!(error.code(), Code::AccessRefused) => {
+                    tracing::error!(%error, "the node refuses this client");
+                    std::mem::take(&mut self.outstanding)
+                        .into_values()
+                        .for_each(|asked| asked.fail(|| Error::new(error.code(), error.detail())));
+                    return None;
+                }
+                Err(_) => {}
+            }
+            if away.elapsed() > self.options.patience {
+                self.give_up();
+                if self.closing.is_cancelled() {
+                    return None;
+                }
+            }
+            let wait = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.closing.cancelled(), if self.outstanding.is_empty() => return None,
+            }
+            delay = (delay * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Tells those who would rather know than wait.
+    fn give_up(&mut self) {
+        while let Ok(asked) = self.asking.try_recv() {
+            self.begin(asked);
+        }
+        let away = || Error::new(Code::BrokerUnavailable, format!("the node at {} is away", self.options.place));
+        for (_, asked) in self.outstanding.extract_if(.., |_, asked| asked.is_impatient()) {
+            asked.fail(away);
+        }
+        let left = &self.outstanding;
+        self.unsent.retain(|number| left.contains_key(number));
+    }
+}
+
+fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>)) -> bool {
+    let all = || batches.iter().chain([more]).flat_map(|(batch, _)| batch);
+    all().count() <= TOGETHER && all().map(|event| event.envelope.size()).sum::<usize>() <= TOGETHER_BYTES
+}
+
+/// Connects, greets and says hello.
+async fn greeted(options: &Options, session: Option<String>) -> Result<(Wires, Welcome)> {
+    let greeting = async {
+        let away = |cause: std::io::Error| {
+            let detail = format!("no node answers at {}", options.place);
+            Error::new(Code::BrokerUnavailable, detail).caused_by(cause)
+        };
+        let (read, write): crate::node::Ends = match &options.place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(away)?;
+                stream.set_nodelay(true).map_err(away)?;
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+            Place::Ipc(path) => {
+                let (read, write) = UnixStream::connect(path).await.map_err(away)?.into_split();
+                (Box::new(read), Box::new(write))
+            }
+        };
+        let limits = Limits { message_bytes: MESSAGE_BYTES, frames: FRAMES };
+        let foreign = |cause: std::io::Error| {
+            let detail = format!("{} is no commute node", options.place);
+            Error::new(Code::NotUnderstood, detail).caused_by(cause)
+        };
+        let mut wires = greet(read, write, Role::Client, limits).await.map_err(foreign)?;
+        let welcome = hello(options, session, &mut wires).await?;
+        Ok((wires, welcome))
+    };
+    timeout(options.connect_timeout, greeting).await.unwrap_or_else(|_| {
+        Err(Error::new(Code::BrokerUnavailable, format!("the node at {} did not greet in time", options.place)))
+    })
+}
+
+async fn hello(options: &Options, session: Option<String>, wires: &mut Wires) -> Result<Welcome> {
+    let nonce = options.key.is_some().then(key::nonce);
+    let client = format!("commute-zeromq {}", std::process::id());
+    let hello = Hello { client, session: session.filter(|name| !name.is_empty()), nonce: nonce.clone() };
+    say(wires, Message::new(Kind::Hello, 0, &hello)?).await?;
+    let mut reply = hear(wires).await?;
+    if reply.kind == Kind::Challenge {
+        let challenge: Challenge = reply.header()?;
+        let (Some(key), Some(nonce)) = (&options.key, nonce) else {
+            return Err(Error::new(Code::AccessRefused, "the node wants a key; say key_file=FILE"));
+        };
+        if !key.accepts("node", &nonce, &challenge.proof) {
+            return Err(Error::new(Code::AccessRefused, "the node has another key"));
+        }
+        say(wires, Message::new(Kind::Proof, 0, &Proof { proof: key.proof("client", &challenge.nonce) })?).await?;
+        reply = hear(wires).await?;
+    } else if options.key.is_some() && reply.kind == Kind::Welcome {
+        return Err(Error::new(Code::AccessRefused, "the node did not prove that it has the key"));
+    }
+    match reply.kind {
+        Kind::Welcome => reply.header(),
+        Kind::Refused => Err(reply.error()),
+        other => Err(Error::new(Code::NotUnderstood, format!("{other:?} where a WELCOME was due"))),
+    }
+}
+
+async fn say(wires: &mut Wires, message: Message) -> Result<()> {
+    wires.write.send(Item::Message(message.into_frames())).await.map_err(broken)
+}
+
+async fn hear(wires: &mut Wires) -> Result<Message> {
+    loop {
+        match wires.read.next().await {
+            Some(Ok(Item::Message(parts))) => return Message::from_frames(parts),
+            Some(Ok(Item::Command(..))) => {}
+            Some(Err(cause)) => return Err(broken(cause)),
+            None => return Err(Error::new(Code::BrokerUnavailable, "the node ended the connection")),
+        }
+    }
+}

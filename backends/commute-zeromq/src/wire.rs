@@ -1,0 +1,596 @@
+//! The protocol, version 1: what client and node say to each other, and its frames.
+//!
+//! ```text
+//! message   "CM1" | kind | number [ " " below ] | header, JSON | body
+//! ```
+//!
+//! A reply has the kind that belongs to the request, and its number. `below` says that every reply with a smaller number has
+//! arrived, so that the node may forget it. The body holds the payloads of the events that the header lists, one behind the
+//! other; each says its size. `docs/brokers/zeromq.md` tells all of it.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use commute_core::control::{Reply, Request};
+use commute_core::footprint::Mode;
+use commute_core::{
+    Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Lane, Outgoing, Parked, Receipt, Result, Settlement,
+    Timestamp, Topic, cloudevents,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The first frame of every message.
+const VERSION: &[u8] = b"CM1";
+/// Frames of a message; more is nobody's.
+pub(crate) const FRAMES: usize = 5;
+/// Payloads up to this size are copied out of their message.
+const COPIED: usize = 4096;
+
+macro_rules! kinds {
+    ($($kind:ident $text:literal),* $(,)?) => {
+        /// What a message is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub(crate) enum Kind { $($kind),* }
+
+        impl Kind {
+            fn text(self) -> &'static str {
+                match self { $(Kind::$kind => $text),* }
+            }
+
+            fn of(text: &[u8]) -> Option<Self> {
+                $(if text == $text.as_bytes() { return Some(Kind::$kind); })*
+                None
+            }
+        }
+    };
+}
+
+kinds! {
+    Hello "HELLO", Challenge "CHALLENGE", Proof "PROOF", Welcome "WELCOME",
+    Publish "PUBLISH", Stored "STORED",
+    Subscribe "SUBSCRIBE", Subscribed "SUBSCRIBED", Unsubscribe "UNSUBSCRIBE",
+    Take "TAKE", Deliveries "DELIVERIES",
+    Settle "SETTLE", Settled "SETTLED", Done "DONE",
+    Read "READ", Events "EVENTS",
+    Parked "PARKED", Aside "ASIDE", Unpark "UNPARK",
+    Backlog "BACKLOG", Count "COUNT",
+    Control "CONTROL", Controlled "CONTROLLED",
+    Ping "PING", Pong "PONG", Bye "BYE",
+    Refused "REFUSED",
+}
+
+/// One message.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) kind: Kind,
+    pub(crate) number: u64,
+    pub(crate) below: u64,
+    pub(crate) header: Bytes,
+    pub(crate) body: Bytes,
+}
+
+fn malformed(what: impl Into<String>) -> Error {
+    Error::new(Code::NotUnderstood, what.into())
+}
+
+impl Message {
+    pub(crate) fn new(kind: Kind, number: u64, header: &impl Serialize) -> Result<Self> {
+        Self::with(kind, number, header, Bytes::new())
+    }
+
+    pub(crate) fn with(kind: Kind, number: u64, header: &impl Serialize, body: Bytes) -> Result<Self> {
+        let header = serde_json::to_vec(header);
+        let header = header.map_err(|cause| Error::new(Code::InvalidEvent, "a header is no JSON").caused_by(cause))?;
+        Ok(Message { kind, number, below: 0, header: header.into(), body })
+    }
+
+    /// A message without a header.
+    pub(crate) fn bare(kind: Kind, number: u64) -> Self {
+        Message { kind, number, below: 0, header: Bytes::from_static(b"{}"), body: Bytes::new() }
+    }
+
+    /// The refusal of a request.
+    pub(crate) fn refused(number: u64, error: &Error) -> Self {
+        let Reply::Refused { code, detail } = Reply::refused(error) else {
+            return Message::bare(Kind::Refused, number);
+        };
+        let said = serde_json::json!({ "code": code, "detail": detail });
+        Message { header: said.to_string().into(), ..Message::bare(Kind::Refused, number) }
+    }
+
+    /// What a refusal says.
+    pub(crate) fn error(&self) -> Error {
+        match self.header::<Refusal>() {
+            Ok(Refusal { code, detail }) => {
+                let known = Code::ALL.iter().find(|known| known.number() == code);
+                Error::new(known.copied().unwrap_or(Code::BrokerUnavailable), detail)
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// What it weighs: header and body, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+
+    /// # Errors
+    /// `NotUnderstood`, saying what is wrong with the frames.
+    pub(crate) fn from_frames(frames: Vec<Bytes>) -> Result<Self> {
+        let [version, kind, number, header, body] = <[Bytes; FRAMES]>::try_from(frames)
+            .map_err(|frames| malformed(format!("a message of {} frames instead of {FRAMES}", frames.len())))?;
+        if &version[..] != VERSION {
+            let theirs = String::from_utf8_lossy(version.get(..16).unwrap_or(&version)).into_owned();
+            return Err(malformed(format!("protocol {theirs:?}; this side speaks CM1")));
+        }
+        let named =
+            || malformed(format!("no message is called {:?}", String::from_utf8_lossy(&kind[..kind.len().min(32)])));
+        let kind = Kind::of(&kind).ok_or_else(named)?;
+        let numbers = std::str::from_utf8(&number).ok().and_then(|text| {
+            let (number, below) = text.split_once(' ').unwrap_or((text, "0"));
+            Some((number.parse().ok()?, below.parse().ok()?))
+        });
+        let (number, below) = numbers.ok_or_else(|| malformed("a message whose number is none"))?;
+        Ok(Message { kind, number, below, header, body })
+    }
+
+    pub(crate) fn into_frames(self) -> Vec<Bytes> {
+        let number = match self.below {
+            0 => self.number.to_string(),
+            below => format!("{} {below}", self.number),
+        };
+        let kind = Bytes::from_static(self.kind.text().as_bytes());
+        vec![Bytes::from_static(VERSION), kind, number.into(), self.header, self.body]
+    }
+
+    /// # Errors
+    /// `NotUnderstood` when the header is not what the kind asks for.
+    pub(crate) fn header<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_slice(&self.header)
+            .map_err(|cause| malformed(format!("the header of a {} is not as it should be: {cause}", self.kind.text())))
+    }
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    detail: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// Who, for the node's log.
+    pub(crate) client: String,
+    /// A session to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<String>,
+    /// Random, hexadecimal: the node proves with it that it has the key, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nonce: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Challenge {
+    pub(crate) nonce: String,
+    pub(crate) proof: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Proof {
+    pub(crate) proof: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) session: String,
+    /// Whether the session that was asked for goes on: its deliveries and requests are still valid.
+    pub(crate) resumed: bool,
+    pub(crate) capabilities: Capabilities,
+    /// Each side says something at least this often.
+    pub(crate) heartbeat_ms: u64,
+    /// How long a session outlives its connection, and how long silence is borne.
+    pub(crate) lease_ms: u64,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_in_flight: usize,
+}
+
+/// A text that is borrowed from its message where it can be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The attributes of a CloudEvent, as a JSON object.
+#[derive(Debug, Clone)]
+pub(crate) struct Attributes<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+impl Serialize for Attributes<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Map<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> serde::de::Visitor<'de> for Map<'a> {
+            type Value = Attributes<'a>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of texts")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Attributes<'a>, A::Error> {
+                let mut attributes = Vec::with_capacity(12);
+                while let Some(entry) = map.next_entry()? {
+                    attributes.push(entry);
+                }
+                Ok(Attributes(attributes))
+            }
+        }
+        from.deserialize_map(Map(PhantomData))
+    }
+}
+
+impl<'a> Attributes<'a> {
+    fn of(envelope: &'a Envelope) -> Self {
+        let content_type = envelope.data_content_type.as_deref().map(|value| ("datacontenttype", value.into()));
+        let all = cloudevents::attributes(envelope).chain(content_type);
+        Attributes(all.map(|(name, value)| (Text(name.into()), Text(value))).collect())
+    }
+
+    fn envelope(&self, data: Bytes) -> Result<Envelope> {
+        let attributes: Vec<_> = self.0.iter().map(|(name, value)| (&*name.0, &*value.0)).collect();
+        cloudevents::from_attributes(&attributes, None, data)
+    }
+}
+
+/// An event on its way in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Sent<'a> {
+    #[serde(borrow)]
+    topic: Text<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    size: usize,
+    #[serde(borrow)]
+    event: Attributes<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Publish<'a> {
+    #[serde(borrow)]
+    pub(crate) events: Vec<Sent<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Subscribe {
+    pub(crate) topic: String,
+    pub(crate) group: String,
+    pub(crate) credit: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) subscription: u32,
+    /// Of what is parked in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OfSubscription {
+    pub(crate) subscription: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Unsubscribe {
+    pub(crate) subscription: u32,
+    /// Nothing is received any more, and what was may still be settled.
+    #[serde(default)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Take {
+    pub(crate) subscription: u32,
+    pub(crate) max: usize,
+    pub(crate) wait_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Delivered<'a> {
+    position: u64,
+    incarnation: u32,
+    attempt: u32,
+    published: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    malformed: Option<String>,
+    size: usize,
+    #[serde(borrow)]
+    event: Attributes<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Deliveries<'a> {
+    #[serde(borrow)]
+    pub(crate) deliveries: Vec<Delivered<'a>>,
+    /// Redeliveries and duplicates that the node's broker has absorbed in this subscription so far.
+    #[serde(default)]
+    pub(crate) absorbed: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Tag {
+    position: u64,
+    incarnation: u32,
+}
+
+impl From<DeliveryTag> for Tag {
+    fn from(DeliveryTag { position, incarnation }: DeliveryTag) -> Self {
+        Tag { position, incarnation }
+    }
+}
+
+impl From<Tag> for DeliveryTag {
+    fn from(Tag { position, incarnation }: Tag) -> Self {
+        DeliveryTag { position, incarnation }
+    }
+}
+
+/// A lane in hexadecimal, and the class of shared access; `null` is exclusive.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Held(String, Option<u32>);
+
+impl Held {
+    fn of((lane, mode): &(Lane, Mode)) -> Self {
+        let class = match mode {
+            Mode::Exclusive => None,
+            Mode::Shared(class) => Some(*class),
+        };
+        Held(lane.to_string(), class)
+    }
+
+    fn lane(&self) -> Result<(Lane, Mode)> {
+        let number =
+            u64::from_str_radix(&self.0, 16).map_err(|_| malformed(format!("no lane is called {:?}", self.0)))?;
+        Ok((Lane(number), self.1.map_or(Mode::Exclusive, Mode::Shared)))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub(crate) enum Ending<'a> {
+    Ack {
+        #[serde(flatten)]
+        tag: Tag,
+        #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+        publish: Vec<Sent<'a>>,
+        #[serde(default = "yes")]
+        mark: bool,
+    },
+    Defer {
+        #[serde(flatten)]
+        tag: Tag,
+        attempts: u32,
+        not_before: Timestamp,
+    },
+    Park {
+        #[serde(flatten)]
+        tag: Tag,
+        attempts: u32,
+        #[serde(default)]
+        lanes: Vec<Held>,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    Return {
+        #[serde(flatten)]
+        tag: Tag,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settle<'a> {
+    pub(crate) subscription: u32,
+    #[serde(borrow)]
+    pub(crate) settlements: Vec<Ending<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settled {
+    #[serde(default)]
+    pub(crate) absorbed: u64,
+}
+
+/// Of READ and UNPARK.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Tagged {
+    pub(crate) subscription: u32,
+    pub(crate) tags: Vec<Tag>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plain<'a> {
+    size: usize,
+    #[serde(borrow)]
+    event: Attributes<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Events<'a> {
+    #[serde(borrow)]
+    pub(crate) events: Vec<Plain<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetAside {
+    #[serde(flatten)]
+    tag: Tag,
+    attempts: u32,
+    lanes: Vec<Held>,
+    reason: Option<String>,
+    since: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Aside {
+    pub(crate) parked: Vec<SetAside>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Count {
+    pub(crate) events: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Control {
+    pub(crate) request: Request,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Controlled {
+    pub(crate) reply: Reply,
+}
+
+/// Payloads under construction, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Payloads(BytesMut);
+
+impl Payloads {
+    fn add(&mut self, data: &Bytes) -> usize {
+        self.0.extend_from_slice(data);
+        data.len()
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        self.0.freeze()
+    }
+
+    pub(crate) fn sent<'a>(&mut self, Outgoing { topic, envelope, not_before }: &'a Outgoing) -> Sent<'a> {
+        let size = self.add(&envelope.data);
+        Sent { topic: Text(topic.as_str().into()), not_before: *not_before, size, event: Attributes::of(envelope) }
+    }
+
+    pub(crate) fn plain<'a>(&mut self, envelope: &'a Envelope) -> Plain<'a> {
+        Plain { size: self.add(&envelope.data), event: Attributes::of(envelope) }
+    }
+
+    pub(crate) fn delivered<'a>(&mut self, delivery: &'a Delivery) -> Delivered<'a> {
+        Delivered {
+            position: delivery.tag.position,
+            incarnation: delivery.tag.incarnation,
+            attempt: delivery.attempt,
+            published: delivery.published,
+            not_before: delivery.not_before,
+            malformed: delivery.malformed.as_deref().map(str::to_owned),
+            size: self.add(&delivery.envelope.data),
+            event: Attributes::of(&delivery.envelope),
+        }
+    }
+
+    pub(crate) fn ending<'a>(&mut self, settlement: &'a Settlement) -> Ending<'a> {
+        let tag = settlement.tag().into();
+        match settlement {
+            Settlement::Ack { publish, mark, .. } => {
+                Ending::Ack { tag, publish: publish.iter().map(|event| self.sent(event)).collect(), mark: *mark }
+            }
+            Settlement::Defer { attempts, not_before, .. } => {
+                Ending::Defer { tag, attempts: *attempts, not_before: *not_before }
+            }
+            Settlement::Park { attempts, lanes, reason, .. } => Ending::Park {
+                tag,
+                attempts: *attempts,
+                lanes: lanes.iter().map(Held::of).collect(),
+                reason: reason.clone(),
+            },
+            Settlement::Return { .. } => Ending::Return { tag },
+        }
+    }
+}
+
+/// Payloads being taken apart.
+#[derive(Debug)]
+pub(crate) struct Rest(Bytes);
+
+impl Rest {
+    pub(crate) fn of(message: &Message) -> Self {
+        Rest(message.body.clone())
+    }
+
+    fn take(&mut self, size: usize) -> Result<Bytes> {
+        if size > self.0.len() {
+            return Err(malformed("a body shorter than the sizes in its header"));
+        }
+        let data = self.0.split_to(size);
+        // A small payload that lives long must not keep the whole message in memory.
+        Ok(if size <= COPIED { Bytes::copy_from_slice(&data) } else { data })
+    }
+
+    pub(crate) fn outgoing(&mut self, sent: Sent<'_>) -> Result<Outgoing> {
+        let envelope = sent.event.envelope(self.take(sent.size)?)?;
+        Ok(Outgoing { topic: Topic::new(&*sent.topic.0)?, envelope, not_before: sent.not_before })
+    }
+
+    pub(crate) fn envelope(&mut self, plain: &Plain<'_>) -> Result<Envelope> {
+        plain.event.envelope(self.take(plain.size)?)
+    }
+
+    pub(crate) fn delivery(&mut self, from: Delivered<'_>) -> Result<Delivery> {
+        Ok(Delivery {
+            envelope: from.event.envelope(self.take(from.size)?)?.into(),
+            tag: DeliveryTag { position: from.position, incarnation: from.incarnation },
+            attempt: from.attempt,
+            not_before: from.not_before,
+            published: from.published,
+            malformed: from.malformed.map(Arc::from),
+        })
+    }
+
+    pub(crate) fn settlement(&mut self, ending: Ending<'_>) -> Result<Settlement> {
+        Ok(match ending {
+            Ending::Ack { tag, publish, mark } => {
+                let publish = publish.into_iter().map(|event| self.outgoing(event)).collect::<Result<_>>()?;
+                Settlement::Ack { tag: tag.into(), publish, mark }
+            }
+            Ending::Defer { tag, attempts, not_before } => Settlement::Defer { tag: tag.into(), attempts, not_before },
+            Ending::Park { tag, attempts, lanes, reason } => {
+                let lanes = lanes.iter().map(Held::lane).collect::<Result<_>>()?;
+                Settlement::Park { tag: tag.into(), attempts, lanes, reason }
+            }
+            Ending::Return { tag } => Settlement::Return { tag: tag.into() },
+        })
+    }
+}
+
+impl SetAside {
+    pub(crate) fn of(parked: &Parked) -> Self {
+        SetAside {
+            tag: parked.tag.into(),
+            attempts: parked.attempts,
+            lanes: parked.lanes.iter().map(Held::of).collect(),
+            reason: parked.reason.clone(),
+            since: parked.since,
+        }
+    }
+
+    pub(crate) fn parked(self) -> Result<Parked> {
+        Ok(Parked {
+            tag: self.tag.into(),
+            attempts: self.attempts,
+            lanes: self.lanes.iter().map(Held::lane).collect::<Result<_>>()?,
+            reason: self.reason,
+            since: self.since,
+        })
+    }
+}
