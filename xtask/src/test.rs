@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 /// What is built when everything is tested; the suites that need servers are built in their own step.
-const ALL: &[&str] = &["--workspace", "--features", "commute/kafka,commute/rabbitmq"];
+const ALL: &[&str] = &["--workspace", "--features", "commute/kafka,commute/rabbitmq,commute/zeromq"];
 
 /// What is built without a C build system beyond a compiler.
 const EMBEDDED: &[&str] = &[
