@@ -13,6 +13,7 @@ pub(crate) enum Broker {
     Rabbitmq,
     #[cfg(feature = "kafka")]
     Kafka,
+    Zeromq,
     Embedded,
 }
 
@@ -22,6 +23,7 @@ impl Broker {
             Broker::Rabbitmq => "rabbitmq",
             #[cfg(feature = "kafka")]
             Broker::Kafka => "kafka",
+            Broker::Zeromq => "zeromq",
             Broker::Embedded => "embedded",
         }
     }
@@ -32,6 +34,7 @@ impl Broker {
             Broker::Rabbitmq => Some(Kind::Rabbitmq),
             #[cfg(feature = "kafka")]
             Broker::Kafka => Some(Kind::Kafka),
+            Broker::Zeromq => Some(Kind::Zeromq),
             Broker::Embedded => None,
         }
     }
@@ -42,7 +45,7 @@ impl Broker {
             Broker::Rabbitmq => "?heartbeat=2",
             #[cfg(feature = "kafka")]
             Broker::Kafka => "?session_timeout_ms=6000",
-            Broker::Embedded => "",
+            Broker::Zeromq | Broker::Embedded => "",
         }
     }
 

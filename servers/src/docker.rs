@@ -36,7 +36,7 @@ pub fn answers() -> bool {
 /// Whether the compose file has this server.
 #[must_use]
 pub fn has(kind: Kind) -> bool {
-    kind != Kind::Kafka3
+    !matches!(kind, Kind::Kafka3 | Kind::Zeromq)
 }
 
 /// Where clients connect.
@@ -46,6 +46,7 @@ pub fn url(kind: Kind) -> String {
     match kind {
         Kind::Rabbitmq => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
         Kind::Kafka | Kind::Kafka3 => format!("kafka://127.0.0.1:{port}"),
+        Kind::Zeromq => format!("zmq://127.0.0.1:{port}"),
     }
 }
 
@@ -65,6 +66,7 @@ pub fn up(kind: Kind) -> Result<()> {
     let is_ready = || match kind {
         Kind::Rabbitmq => ready::amqp(kind.usual_port()),
         Kind::Kafka | Kind::Kafka3 => ready::kafka(kind.usual_port()).is_some_and(|nodes| nodes > 0),
+        Kind::Zeromq => ready::zmtp(kind.usual_port()),
     };
     if !poll(Duration::from_secs(120), is_ready) {
         bail!("the container {} does not serve after two minutes: see `docker compose logs`", kind.name());

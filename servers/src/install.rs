@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::node::write;
 use crate::process::find;
-use crate::{Kind, cache, kafka, rabbitmq};
+use crate::{Kind, cache, kafka, rabbitmq, zeromq};
 
 /// The oldest Java on which the broker runs.
 const JAVA: u32 = 17;
@@ -21,6 +21,8 @@ pub fn is_installed(kind: Kind) -> bool {
     match kind {
         Kind::Rabbitmq => rabbitmq::scripts().is_some() && find("epmd").is_some(),
         Kind::Kafka | Kind::Kafka3 => java_version().is_some_and(|found| found >= JAVA) && kafka::jars().is_dir(),
+        // Cargo knows whether it is what the sources say.
+        Kind::Zeromq => false,
     }
 }
 
@@ -34,6 +36,7 @@ pub fn install(kind: Kind) -> Result<()> {
         return Ok(());
     }
     match kind {
+        Kind::Zeromq => return zeromq::build(),
         Kind::Rabbitmq => packages("RabbitMQ", &["rabbitmq-server"])?,
         Kind::Kafka | Kind::Kafka3 => {
             if java_version().is_none_or(|found| found < JAVA) {

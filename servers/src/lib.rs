@@ -27,6 +27,7 @@ mod process;
 mod rabbitmq;
 mod ready;
 mod server;
+mod zeromq;
 
 use std::path::{Path, PathBuf};
 
@@ -48,11 +49,13 @@ pub enum Kind {
     Kafka,
     /// Three of them: replication factor 3, at least two replicas in sync.
     Kafka3,
+    /// One commute node, built from this repository.
+    Zeromq,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [Kind::Rabbitmq, Kind::Kafka, Kind::Kafka3];
+    pub const ALL: [Kind; 4] = [Kind::Rabbitmq, Kind::Kafka, Kind::Kafka3, Kind::Zeromq];
 
     /// Its name, which is also the name of its folder.
     #[must_use]
@@ -61,6 +64,7 @@ impl Kind {
             Kind::Rabbitmq => "rabbitmq",
             Kind::Kafka => "kafka",
             Kind::Kafka3 => "kafka3",
+            Kind::Zeromq => "zeromq",
         }
     }
 
@@ -77,6 +81,7 @@ impl Kind {
             Kind::Rabbitmq => 27_672,
             Kind::Kafka => 27_092,
             Kind::Kafka3 => 27_192,
+            Kind::Zeromq => 27_599,
         }
     }
 }
@@ -86,7 +91,7 @@ impl std::str::FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let named = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-        named.ok_or_else(|| format!("there is no server called {name}; there are rabbitmq, kafka and kafka3"))
+        named.ok_or_else(|| format!("there is no server called {name}; there are rabbitmq, kafka, kafka3 and zeromq"))
     }
 }
 

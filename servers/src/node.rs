@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::process::{self, Group, poll};
-use crate::{Kind, kafka, rabbitmq, ready};
+use crate::{Kind, kafka, rabbitmq, ready, zeromq};
 
 /// How long a start may take on a machine that is busy.
 const START: Duration = Duration::from_secs(120);
@@ -47,6 +47,7 @@ impl Node {
         let mut commands = match self.kind {
             Kind::Rabbitmq => rabbitmq::commands(self)?,
             Kind::Kafka | Kind::Kafka3 => vec![kafka::command(self)?],
+            Kind::Zeromq => vec![zeromq::command(self)],
         };
         let last = commands.len() - 1;
         for (n, command) in commands.iter_mut().enumerate() {
@@ -82,6 +83,7 @@ impl Node {
         match self.kind {
             Kind::Rabbitmq => ready::amqp(self.port),
             Kind::Kafka | Kind::Kafka3 => ready::kafka(self.port).is_some_and(|seen| seen >= nodes),
+            Kind::Zeromq => ready::zmtp(self.port),
         }
     }
 

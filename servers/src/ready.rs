@@ -24,6 +24,16 @@ pub(crate) fn kafka(port: u16) -> Option<usize> {
     (head[4..8] == [0, 0, 0, 7]).then(|| u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
+/// Whether a ZeroMQ socket answers a greeting of ZMTP 3 with its own.
+pub(crate) fn zmtp(port: u16) -> bool {
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9..12].copy_from_slice(&[0x7f, 3, 1]);
+    greeting[12..16].copy_from_slice(b"NULL");
+    let mut answer = [0; 11];
+    ask(port, &greeting).is_some_and(|mut said| said.read_exact(&mut answer).is_ok() && answer[0] == 0xff)
+}
+
 /// Whether anything listens.
 pub(crate) fn connects(port: u16) -> bool {
     connect(port).is_some()

@@ -70,6 +70,7 @@ impl Server {
         match kind {
             Kind::Rabbitmq => rabbitmq::prepare(&nodes[0], tls, &options.settings)?,
             Kind::Kafka | Kind::Kafka3 => kafka::prepare(&nodes, options.proxied, tls, &options.settings)?,
+            Kind::Zeromq => {}
         }
         let proxied_port = options.proxied.map(|_| nodes[0].side);
         let url = url(kind, &nodes, options.tls.as_ref());
@@ -102,7 +103,7 @@ impl Server {
     }
 
     /// Where clients connect, as `COMMUTE_BROKER` has it: `amqp://guest:guest@127.0.0.1:PORT/%2f`, or
-    /// `kafka://127.0.0.1:PORT`, with commas between the addresses of three nodes.
+    /// `zmq://127.0.0.1:PORT`, or `kafka://127.0.0.1:PORT`, with commas between the addresses of three nodes.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.state.url
@@ -257,6 +258,7 @@ fn url(kind: Kind, nodes: &[Node], tls: Option<&Tls>) -> String {
             format!("amqp://{user}:{password}@{}/%2f", addresses.join(","))
         }
         Kind::Kafka | Kind::Kafka3 => format!("kafka://{}", addresses.join(",")),
+        Kind::Zeromq => format!("zmq://{}", addresses.join(",")),
     }
 }
 

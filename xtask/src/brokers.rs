@@ -101,7 +101,7 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
         Ok(()) => run::shown(run::cargo(&["test", "-p", "servers", "--features", "server-tests"]))?,
         Err(cause) => left_out.push(format!("servers: {cause:#}")),
     }
-    for kind in [Kind::Rabbitmq, Kind::Kafka] {
+    for kind in [Kind::Rabbitmq, Kind::Kafka, Kind::Zeromq] {
         suite(kind, shop, &mut failed, &mut left_out)?;
     }
     if !failed.is_empty() {
@@ -114,6 +114,13 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
 /// Runs the suite of one server's backend; what fails and what is left out is added to the lists.
 fn suite(kind: Kind, shop: bool, failed: &mut Vec<String>, left_out: &mut Vec<String>) -> Result<()> {
     let (package, variable) = match kind {
+        Kind::Zeromq => {
+            // Its suite starts its nodes itself, with all other tests; the shop needs a node of its own.
+            if shop && let Err(cause) = shop_check::run_on(kind) {
+                failed.push(format!("{cause:#}"));
+            }
+            return Ok(());
+        }
         Kind::Rabbitmq => ("commute-rabbitmq", "COMMUTE_TEST_RABBITMQ"),
         Kind::Kafka | Kind::Kafka3 => ("commute-kafka", "COMMUTE_TEST_KAFKA"),
     };

@@ -8,7 +8,7 @@ use servers::Kind;
 use crate::run;
 
 /// The servers that the program knows.
-const SERVERS: &[Kind] = &[Kind::Rabbitmq, Kind::Kafka];
+const SERVERS: &[Kind] = &[Kind::Rabbitmq, Kind::Kafka, Kind::Zeromq];
 
 /// What to run.
 #[derive(Debug, clap::Args)]

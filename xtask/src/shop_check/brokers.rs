@@ -12,7 +12,7 @@ use super::{Check, Outcome, kills};
 /// A service that holds back this long after the last event has surely heard of everything that the others sent.
 const QUIET: &str = "3";
 
-/// How long Kafka waits for a member that was killed before its partitions go to the next.
+/// How long Kafka, or a node, waits for a member that was killed before its events go to the next.
 const SESSION: Duration = Duration::from_millis(1500);
 
 const KILLS: usize = 3;
@@ -25,6 +25,7 @@ impl Check<'_> {
         let url = match kind {
             Kind::Rabbitmq => server.url().to_owned(),
             Kind::Kafka | Kind::Kafka3 => format!("{}?session_timeout_ms={}", server.url(), SESSION.as_millis()),
+            Kind::Zeromq => server.url().to_owned(),
         };
         let name = |what: &str| format!("{}-{what}", kind.name());
         let seed = self.args.seed.to_string();
@@ -33,7 +34,7 @@ impl Check<'_> {
             &name("fail-rate"),
             &self.on(&url, &name("fail-rate"), &["--fail-rate", "0.2", "--seed", &seed]),
         )?;
-        if kind != Kind::Rabbitmq {
+        if matches!(kind, Kind::Kafka | Kind::Kafka3) {
             let url = format!("{url}&partitions=8");
             self.whole_run(&name("8-partitions"), &self.on(&url, &name("8-partitions"), &[]))?;
         }
@@ -73,10 +74,11 @@ impl Check<'_> {
         let shared = |instance: &str| match kind {
             Kind::Rabbitmq => format!("{url}?instances=many&instance={instance}&prefetch=16"),
             Kind::Kafka | Kind::Kafka3 => format!("{url}&partitions=8"),
+            Kind::Zeromq => url.to_owned(),
         };
         let part = |url: &str, services| self.on(url, name, &["--quiet-for", QUIET, "--service", services]);
         let others = match kind {
-            Kind::Rabbitmq => url.to_owned(),
+            Kind::Rabbitmq | Kind::Zeromq => url.to_owned(),
             Kind::Kafka | Kind::Kafka3 => shared("rest"),
         };
         let mut running = Vec::new();

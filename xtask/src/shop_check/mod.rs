@@ -50,7 +50,7 @@ pub(crate) struct Args {
 }
 
 /// The features of the shop for brokers beside the embedded one.
-const BROKERS: [&str; 2] = ["kafka", "rabbitmq"];
+const BROKERS: [&str; 3] = ["kafka", "rabbitmq", "zeromq"];
 
 const ORDERS: u64 = 20_000;
 /// Enough for the kills to find it at work.
@@ -108,6 +108,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     checked
 }
 
+/// Those of the brokers that it runs on, so that nothing is compiled for others.
+fn features(args: &Args) -> Vec<&'static str> {
+    let wanted = |feature: &&str| args.with_brokers || args.broker.iter().any(|kind| kind.name().starts_with(*feature));
+    BROKERS.into_iter().filter(wanted).collect()
+}
+
 struct Check<'a> {
     args: &'a Args,
     shop: Shop,
@@ -118,13 +124,8 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(args: &'a Args, folder: &'a Path) -> Result<Self> {
-        let shop = Shop {
-            program: run::build_release(
-                "shop",
-                if args.with_brokers || !args.broker.is_empty() { &BROKERS } else { &[] },
-            )?,
-            limit: Duration::from_secs(args.limit),
-        };
+        let shop =
+            Shop { program: run::build_release("shop", &features(args))?, limit: Duration::from_secs(args.limit) };
         let input = match &args.input {
             Some(file) => file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?,
             None => {

@@ -67,7 +67,7 @@ impl Link {
     /// In as many messages as it needs, one behind the other.
     pub(crate) async fn publish(&self, batch: Vec<Outgoing>) -> Result<Vec<Receipt>> {
         let (mut batches, mut answers) = (Vec::new(), Vec::new());
-        for piece in pieces(batch, self.most(), |event| event.envelope.size()) {
+        for piece in pieces(batch, most(self.max_message_bytes), weight) {
             let (to, answer) = oneshot::channel();
             batches.push((piece, to));
             answers.push(answer);
@@ -83,11 +83,14 @@ impl Link {
     /// In as many messages as it needs, one behind the other.
     pub(crate) async fn settle(&self, open: &Arc<Open>, settlements: Vec<Settlement>) -> Result<()> {
         let size = |settlement: &Settlement| match settlement {
-            Settlement::Ack { publish, .. } => publish.iter().map(|event| event.envelope.size()).sum(),
-            _ => 0,
+            Settlement::Ack { publish, .. } => ROOM + publish.iter().map(weight).sum::<usize>(),
+            Settlement::Park { lanes, reason, .. } => {
+                ROOM + ROOM * lanes.len() + reason.as_ref().map_or(0, String::len)
+            }
+            Settlement::Defer { .. } | Settlement::Return { .. } => ROOM,
         };
         let mut answers = Vec::new();
-        for settlements in pieces(settlements, self.most(), size) {
+        for settlements in pieces(settlements, most(self.max_message_bytes), size) {
             let (to, answer) = oneshot::channel();
             self.ask(Asked::Settle { open: open.clone(), settlements, returns: false, to }).await?;
             answers.push(answer);
@@ -115,17 +118,22 @@ impl Link {
         self.asked.closed().await;
         Ok(())
     }
-
-    /// Payload of one message: half of what may be sent, because attributes travel beside it and are larger as JSON.
-    fn most(&self) -> usize {
-        TOGETHER_BYTES.min(self.max_message_bytes / 2)
-    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// How much goes into one message: half of what may be sent, because texts can be longer as JSON.
+fn most(max_message_bytes: usize) -> usize {
+    TOGETHER_BYTES.min(max_message_bytes / 2)
+}
+
+/// About what an event weighs in a message.
+fn weight(event: &Outgoing) -> usize {
+    event.envelope.size() + event.topic.as_str().len() + 2 * ROOM
 }
 
 /// Waits for an answer.
@@ -297,7 +305,9 @@ impl Work {
     fn publish(&mut self, more: (Vec<Outgoing>, To<Vec<Receipt>>)) {
         let last = self.unsent.back().filter(|number| **number >= self.sent);
         match last.and_then(|number| self.outstanding.get_mut(number)) {
-            Some(Asked::Publish { batches }) if small(batches, &more) => batches.push(more),
+            Some(Asked::Publish { batches }) if small(batches, &more, most(self.max_message_bytes)) => {
+                batches.push(more)
+            }
             _ => self.enqueue(Asked::Publish { batches: vec![more] }),
         }
     }
@@ -514,9 +524,9 @@ impl Work {
     }
 }
 
-fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>)) -> bool {
+fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>), most: usize) -> bool {
     let all = || batches.iter().chain([more]).flat_map(|(batch, _)| batch);
-    all().count() <= TOGETHER && all().map(|event| event.envelope.size()).sum::<usize>() <= TOGETHER_BYTES
+    all().count() <= TOGETHER && all().map(weight).sum::<usize>() <= most
 }
 
 /// Connects, greets and says hello.

@@ -36,7 +36,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
         match welcome(&shared, &mut wires, room).await {
             Ok(welcomed) => Ok((wires, welcomed)),
             Err(error) => {
-                let _ = wires.write.send(frames(Message::refused(0, &error))).await;
+                if wires.write.send(frames(Message::refused(0, &error))).await.is_ok() {
+                    farewell(wires, shared.options.heartbeat).await;
+                }
                 Err(error)
             }
         }
@@ -68,6 +70,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
         }
     }
     let _ = session.send(Input::Detach(connection)).await;
+    farewell(Wires { read, write }, shared.options.heartbeat).await;
+}
+
+/// Ends a connection so that what was said last arrives: whoever closes while there is something to read takes back what it said.
+async fn farewell(Wires { read, mut write }: Wires, time: Duration) {
+    let _ = timeout(time, async {
+        if write.close().await.is_ok() {
+            let _ = tokio::io::copy(&mut read.into_inner(), &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
 }
 
 fn refused(cause: std::io::Error) -> Error {

@@ -32,7 +32,7 @@ pub struct NodeOptions {
     pub max_message_bytes: usize,
     /// How many requests of one session may be under way: 1,024. Whoever sends more waits.
     pub max_in_flight: usize,
-    /// Each side says something at least this often: 1 s.
+    /// Each side says something at least this often: 1 s, and a quarter of the lease at most.
     pub heartbeat: Duration,
     /// How long a session outlives its connection, and how long silence is borne: 10 s. Deliveries of a session that is over go to
     /// others.
@@ -95,6 +95,8 @@ impl Node {
     /// `InvalidOption` when the URL is none, or names a place beyond this machine and there is no key; `Io` when it cannot listen
     /// there.
     pub async fn serve(broker: SharedBroker, url: &str, options: NodeOptions) -> Result<Node> {
+        // Several must fit into a lease, so that one that is late ends nothing.
+        let options = NodeOptions { heartbeat: options.heartbeat.min(options.lease / 4), ..options };
         let place = Place::parse(&Address::parse(url)?)?;
         let key = options.key_file.as_deref().map(Key::read).transpose()?;
         let (listener, place, socket) = Listener::bind(place, key.is_some()).await?;

@@ -14,7 +14,7 @@ use commute_core::{BoxFuture, Code, Error, Result};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt, poll};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::request::begin;
@@ -61,6 +61,8 @@ pub(crate) struct Session {
     /// When its connection was lost.
     since: Instant,
     over: bool,
+    /// Why it is over, when the client is to blame.
+    refusal: Option<Message>,
     /// Being worked on.
     pending: HashSet<u64>,
     answers: Answers,
@@ -140,6 +142,7 @@ impl Session {
             present: watch::channel(false).0,
             since: Instant::now(),
             over: false,
+            refusal: None,
             pending: HashSet::new(),
             answers: Answers::default(),
             work: FuturesUnordered::new(),
@@ -182,8 +185,12 @@ impl Session {
             }
         }
         // No more answers; what is open gives back what it has, before anybody can see that the session is over.
-        let Session { open, work, name, .. } = self;
+        let Session { open, work, name, peer, refusal, .. } = self;
         drop(work);
+        if let (Some(peer), Some(refusal)) = (&peer, refusal) {
+            let said = peer.outgoing.send(Item::Message(refusal.into_frames()));
+            let _ = timeout(shared.options.heartbeat, said).await;
+        }
         for open in open.into_values() {
             open.end().await;
         }
@@ -258,12 +265,10 @@ impl Session {
         }
     }
 
-    /// Ends it, and says why as far as there is room to.
+    /// Ends it, and says why.
     fn end(&mut self, error: &Error) {
         tracing::debug!(%error, "a session is ended");
-        if let Some(peer) = self.peer.take() {
-            let _ = peer.outgoing.try_send(Item::Message(Message::refused(0, error).into_frames()));
-        }
+        self.refusal = Some(Message::refused(0, error));
         self.over = true;
     }
 

@@ -1,0 +1,226 @@
+//! A peer that says anything wrong is refused with a code, and nobody else notices.
+
+mod peer;
+
+use std::io::Write;
+use std::time::Duration;
+
+use commute_core::{Code, Settlement, SubscriptionSpec};
+use commute_embedded::storage::Memory;
+use commute_zeromq::{Node, NodeOptions};
+use peer::{Peer, address, connect, event, log, node, number, topic, try_connect, within, works};
+use serde_json::json;
+
+const MISMATCH: Code = Code::NotUnderstood;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_none_end_their_connection_and_no_other() {
+    let node = node(NodeOptions::default()).await;
+    let bystander = connect(&node.url()).await;
+    let to = address(&node);
+    // No ZMTP at all.
+    let mut http = Peer::silent(to).await;
+    http.say(&[b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[b' '; 64]].concat()).await;
+    http.ended().await;
+    // A kind of socket that a ROUTER does not talk to.
+    let mut wrong = Peer::socket(to, "SUB").await;
+    wrong.ended().await;
+    // Flags that there are not, after a good greeting.
+    let mut flags = Peer::socket(to, "DEALER").await;
+    flags.say(&[0xf0; 32]).await;
+    flags.ended().await;
+    // Things that are no message of the protocol.
+    for frames in [
+        vec![b"CM9".as_slice(), b"HELLO", b"1", b"{}", b""],
+        vec![b"CM1", b"HELLO", b"1", b"{}"],
+        vec![b"CM1", b"HELLO", b"1", b"{}", b"", b""],
+        vec![b"CM1", b"SHRUG", b"1", b"{}", b""],
+        vec![b"CM1", b"HELLO", b"one", b"{}", b""],
+        vec![b"CM1", b"HELLO", b"1", b"no json", b""],
+        vec![b"CM1", b"HELLO", b"1", b"[]", b""],
+        vec![b"CM1", b"TAKE", b"1", b"{}", b""],
+        vec![b"", b"", b"", b"", b""],
+    ] {
+        let mut peer = Peer::socket(to, "DEALER").await;
+        peer.message(&frames).await;
+        assert_eq!(peer.refused().await, MISMATCH.number(), "{frames:?}");
+    }
+    works(&bystander, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_session_what_is_wrong_with_a_request_is_answered_and_the_session_goes_on() {
+    let node = node(NodeOptions::default()).await;
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    let event = json!({ "specversion": "1.0", "id": "a", "source": "s", "type": "t" });
+    for (n, (kind, header, code)) in [
+        ("PUBLISH", json!({ "events": [{ "topic": "t", "size": 9, "event": event }] }), MISMATCH),
+        ("PUBLISH", json!({ "events": [{ "topic": "t", "size": 0, "event": {} }] }), Code::InvalidEvent),
+        ("PUBLISH", json!({}), MISMATCH),
+        ("TAKE", json!({ "subscription": 7, "max": 1, "wait_ms": 1 }), Code::NotFound),
+        ("SETTLE", json!({ "subscription": 7, "settlements": [] }), Code::NotFound),
+        ("SUBSCRIBE", json!({ "topic": "no topic!", "group": "g", "credit": 1 }), Code::InvalidTopic),
+        ("WELCOME", json!({}), MISMATCH),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        peer.ask(kind, n as u64 + 1, &header, b"12345678").await;
+        let (kind, said) = peer.hear().await.expect("an answer");
+        assert_eq!(kind, "REFUSED", "{header}");
+        assert_eq!(said["code"], code.number(), "{header}: {said}");
+    }
+    peer.ask("PUBLISH", 99, &json!({ "events": [{ "topic": "t", "size": 2, "event": event }] }), b"ok").await;
+    assert_eq!(peer.hear().await.expect("an answer").0, "STORED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_the_limit_is_refused_before_it_is_there() {
+    let node = node(NodeOptions { max_message_bytes: 10_000, ..NodeOptions::default() }).await;
+    let bystander = connect(&node.url()).await;
+    let (mut peer, welcome) = Peer::welcomed(address(&node)).await;
+    assert_eq!(welcome["max_message_bytes"], 10_000);
+    // Four gigabytes are announced, and none of them is sent.
+    peer.say(&[2, 0, 0, 0, 1, 0, 0, 0, 0]).await;
+    assert_eq!(peer.refused().await, MISMATCH.number());
+    // Many frames, each of them small.
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    for _ in 0..6 {
+        peer.frame(1, b"x").await;
+    }
+    assert_eq!(peer.refused().await, MISMATCH.number());
+    // Our own client says so itself, and goes on.
+    let mut large = event(1);
+    large.envelope.data = vec![0; 20_000].into();
+    let refused = within(bystander.publish(vec![large])).await.expect_err("it is too large");
+    assert_eq!(refused.code(), Code::PayloadTooLarge);
+    // What is too large together goes in several messages.
+    let receipts = within(bystander.publish((0..200).map(event).collect())).await.expect("all is stored");
+    assert_eq!(receipts.len(), 200);
+    works(&bystander, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_is_ended_and_its_deliveries_go_to_others() {
+    let options =
+        NodeOptions { max_message_bytes: 1 << 20, lease: Duration::from_millis(500), ..NodeOptions::default() };
+    let node = node(options).await;
+    let other = connect(&node.url()).await;
+    let mut batch: Vec<_> = (0..64).map(event).collect();
+    for outgoing in &mut batch {
+        outgoing.envelope.data = [&outgoing.envelope.data[..], &[b' '; 100_000]].concat().into();
+    }
+    within(other.publish(batch)).await.expect("it is stored");
+    let (mut deaf, _) = Peer::welcomed(address(&node)).await;
+    deaf.ask("SUBSCRIBE", 1, &json!({ "topic": "tests", "group": "g", "credit": 1000 }), b"").await;
+    assert_eq!(deaf.hear().await.expect("an answer").0, "SUBSCRIBED");
+    for n in 2..66 {
+        deaf.ask("TAKE", n, &json!({ "subscription": 1, "max": 1, "wait_ms": 1 }), b"").await;
+    }
+    // It reads nothing from here on, and says nothing any more, so that it is over after a lease.
+    let mut subscription = within(other.subscribe(SubscriptionSpec::new(topic(), "g"))).await.expect("it opens");
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 64 {
+        let taken = within(subscription.receiver.receive(100)).await.expect("they come");
+        for delivery in &taken {
+            let text = std::str::from_utf8(&delivery.envelope.data).expect("text").trim();
+            seen.insert(text.parse::<usize>().expect("a number"));
+        }
+        let acks = taken.iter().map(|one| Settlement::Ack { tag: one.tag, publish: vec![], mark: false }).collect();
+        within(subscription.settler.settle(acks)).await.expect("they are settled");
+    }
+    drop(deaf);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_says_what_it_has_is_ended() {
+    let node = node(NodeOptions { max_in_flight: 4, ..NodeOptions::default() }).await;
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    for n in 1..100 {
+        peer.ask("CONTROL", n, &json!({ "request": { "ask": "apps" } }), b"").await;
+    }
+    assert_eq!(peer.refused().await, MISMATCH.number());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_settles_what_another_has() {
+    let node = node(NodeOptions::default()).await;
+    let owner = connect(&node.url()).await;
+    within(owner.publish(vec![event(1), event(2)])).await.expect("it is stored");
+    let mut subscription = within(owner.subscribe(SubscriptionSpec::new(topic(), "g"))).await.expect("it opens");
+    let taken = within(subscription.receiver.receive(1)).await.expect("it comes");
+    let (mut thief, _) = Peer::welcomed(address(&node)).await;
+    thief.ask("SUBSCRIBE", 1, &json!({ "topic": "tests", "group": "g", "credit": 1 }), b"").await;
+    assert_eq!(thief.hear().await.expect("an answer").0, "SUBSCRIBED");
+    let tag = taken[0].tag;
+    let claim = json!({ "do": "ack", "position": tag.position, "incarnation": tag.incarnation });
+    thief.ask("SETTLE", 2, &json!({ "subscription": 1, "settlements": [claim] }), b"").await;
+    let (kind, said) = thief.hear().await.expect("an answer");
+    assert_eq!((kind.as_str(), &said["code"]), ("REFUSED", &json!(Code::AccessRefused.number())));
+    // Nor does anybody go on with a session by guessing.
+    let mut guess = Peer::socket(address(&node), "DEALER").await;
+    guess.ask("HELLO", 0, &json!({ "client": "guess", "session": "0".repeat(32) }), b"").await;
+    assert_eq!(guess.hear().await.expect("an answer").1["resumed"], false);
+    within(subscription.settler.settle(vec![Settlement::Return { tag }])).await.expect("it is still the owner's");
+    drop((thief, guess));
+    let again = within(subscription.receiver.receive(1)).await.expect("it comes again");
+    assert_eq!(number(&again[0].envelope), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_beyond_this_machine_needs_a_key_and_so_do_its_clients() {
+    let refused = Node::serve(log(&Memory::new()), "zmq://0.0.0.0:0", NodeOptions::default()).await;
+    assert_eq!(refused.expect_err("nothing would keep strangers out").code(), Code::InvalidOption);
+    let file = |key: &str| {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        writeln!(file, "{key}").expect("it is written");
+        file
+    };
+    let (right, wrong) = (file("0123456789abcdef0123"), file("0123456789abcdef0124"));
+    let options = NodeOptions { key_file: Some(right.path().to_owned()), ..NodeOptions::default() };
+    let node = Node::serve(log(&Memory::new()), "zmq://0.0.0.0:0", options).await.expect("with a key it listens");
+    let url = node.url().replace("0.0.0.0", "127.0.0.1");
+    works(&connect(&format!("{url}?key_file={}", right.path().display())).await, "g").await;
+    for url in [url.clone(), format!("{url}?key_file={}", wrong.path().display())] {
+        let refused = try_connect(&url).await.err().expect("it has not the key");
+        assert_eq!(refused.code(), Code::AccessRefused, "{refused}");
+    }
+    // A node that cannot prove that it has the key is not talked to.
+    let keyless = peer::node(NodeOptions::default()).await;
+    let refused = try_connect(&format!("{}?key_file={}", keyless.url(), right.path().display())).await.err();
+    assert_eq!(refused.expect("it is not the node that was meant").code(), Code::AccessRefused);
+    let mut liar = Peer::socket(address_of(&url), "DEALER").await;
+    liar.ask("HELLO", 0, &json!({ "client": "liar", "nonce": "00" }), b"").await;
+    assert_eq!(liar.hear().await.expect("an answer").0, "CHALLENGE");
+    liar.ask("PROOF", 0, &json!({ "proof": "00" }), b"").await;
+    assert_eq!(liar.refused().await, Code::AccessRefused.number());
+}
+
+fn address_of(url: &str) -> std::net::SocketAddr {
+    url.trim_start_matches("zmq://").parse().expect("an address")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_connections_are_told_so_and_thousands_below_it_disturb_nobody() {
+    let node = node(NodeOptions { connections: 2_001, ..NodeOptions::default() }).await;
+    let bystander = connect(&node.url()).await;
+    let to = address(&node);
+    let mut peers = Vec::new();
+    for _ in 0..2_000 {
+        peers.push(Peer::welcomed(to).await);
+    }
+    assert_eq!(node.sessions(), 2_001);
+    works(&bystander, "many").await;
+    let mut late = Peer::socket(to, "DEALER").await;
+    late.ask("HELLO", 0, &json!({ "client": "late" }), b"").await;
+    assert_eq!(late.refused().await, Code::BrokerUnavailable.number(), "there is no room");
+    drop(peers);
+    // Nothing is kept for those that had nothing.
+    within(async {
+        while node.sessions() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    works(&bystander, "alone").await;
+}
