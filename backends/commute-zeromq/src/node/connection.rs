@@ -59,18 +59,27 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     if session.send(Input::Attach(Peer { connection, outgoing, local })).await.is_err() {
         return;
     }
-    tokio::select! {
-        () = writing(&mut write, rest, lease) => {}
-        ended = reading(lease, &mut read, &session, &pongs) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection is ended");
-                let said = write.send(frames(Message::refused(0, &error)));
-                let _ = timeout(shared.options.heartbeat, said).await;
-            }
+    let heartbeat = shared.options.heartbeat;
+    let ended = {
+        let writing = writing(&mut write, rest, lease);
+        tokio::pin!(writing);
+        let ended = tokio::select! {
+            () = &mut writing => None,
+            ended = reading(lease, &mut read, &session, &pongs) => Some(ended),
+        };
+        // The session lets go of the connection now, if it has not, and what it said last goes out before anything else.
+        let _ = session.send(Input::Detach(connection)).await;
+        if ended.is_some() {
+            let _ = timeout(heartbeat, writing).await;
         }
+        ended
+    };
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "a connection is ended");
+        let said = write.send(frames(Message::refused(0, &error)));
+        let _ = timeout(heartbeat, said).await;
     }
-    let _ = session.send(Input::Detach(connection)).await;
-    farewell(Wires { read, write }, shared.options.heartbeat).await;
+    farewell(Wires { read, write }, heartbeat).await;
 }
 
 /// Ends a connection so that what was said last arrives: whoever closes while there is something to read takes back what it said.
