@@ -124,10 +124,8 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(args: &'a Args, folder: &'a Path) -> Result<Self> {
-        let shop = Shop {
-            program: run::build_release("shop", &features(args))?,
-            limit: Duration::from_secs(args.limit),
-        };
+        let shop =
+            Shop { program: run::build_release("shop", &features(args))?, limit: Duration::from_secs(args.limit) };
         let input = match &args.input {
             Some(file) => file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?,
             None => {

@@ -7,5 +7,7 @@
 mod codec;
 mod greeting;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use codec::Zmtp;
 pub(crate) use codec::{Item, Limits};
 pub(crate) use greeting::{Role, Wires, greet};
