@@ -1,5 +1,6 @@
-//! ZMTP 3.1 with the NULL mechanism (RFC 37): greeting, READY, and frames with limits that are checked before anything is
-//! buffered.
+//! ZMTP 3.1 with the NULL mechanism (RFC 37): greeting, READY and frames.
+//!
+//! Limits are checked before anything is buffered.
 //!
 //! Only what a ROUTER and its DEALERs need is here. Nobody is believed: a length is compared with its limit before a byte of what
 //! it announces is read.
