@@ -1,9 +1,10 @@
-//! Benchmarks: `cargo xtask bench journey|dispatch|store|look [--json FILE]`. Figures are ratios to a limit measured in
+//! Benchmarks: `cargo xtask bench journey|dispatch|store|look|node [--json FILE]`. Figures are ratios to a limit measured in
 //! the same run; absolute numbers are the machine's.
 
 mod app;
 mod journey;
 mod look;
+mod node;
 mod raw;
 mod row;
 mod store;
@@ -42,6 +43,8 @@ enum Bench {
     Store,
     /// Looking at a log without an owner: time and memory. Meant for `--events 5000000`.
     Look,
+    /// A node over loopback: 512 B, 1 and 64 publishers, to the receipt and to handled, beside the embedded log and an echo.
+    Node,
     /// One look, in a process of its own.
     #[value(hide = true)]
     LookAt,
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
             Bench::Dispatch => journey::measure(journey::Medium::Memory, args.events, args.repeat).await,
             Bench::Store => store::measure(args.events.min(20_000), args.repeat).await,
             Bench::Look => look::measure(args.events, args.repeat).await,
+            Bench::Node => node::measure(args.events, args.repeat).await,
             Bench::LookAt => look::at(args.url.as_deref().unwrap_or_default()).await.map(|()| Vec::new()),
         }
     })?;

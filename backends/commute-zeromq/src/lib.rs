@@ -19,13 +19,22 @@ mod options;
 mod wire;
 mod zmtp;
 
-use commute_core::{Address, BoxFuture, Driver, Result, SharedBroker};
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
+use commute_core::{Address, BoxFuture, Capabilities, Driver, Result, SharedBroker};
 
 pub use node::{Node, NodeOptions};
 pub use options::Options;
 
 /// `zmq://host:port` and `zmq+ipc:///path`.
 pub const DRIVER: Driver = Driver { name: "zeromq", schemes: &["zmq", "zmq+ipc"], connect, files: None };
+
+/// What a node gives whose broker gives this: the same, to several processes.
+pub fn capabilities(of_the_broker: Capabilities) -> Capabilities {
+    Capabilities { shared: true, ..of_the_broker }
+}
 
 fn connect(address: Address) -> BoxFuture<'static, Result<SharedBroker>> {
     Box::pin(async move {

@@ -17,8 +17,10 @@ fn all() -> Vec<(&'static str, Capabilities)> {
     let folder = tempfile::tempdir().expect("a folder");
     let embedded = commute_embedded::Embedded::open(folder.path(), commute_embedded::Options::default());
     let embedded = embedded.expect("a log");
+    let embedded = commute_core::Broker::capabilities(&*embedded).clone();
     vec![
-        ("embedded", commute_core::Broker::capabilities(&*embedded).clone()),
+        ("embedded", embedded.clone()),
+        ("commute node", commute_zeromq::capabilities(embedded)),
         ("RabbitMQ, quorum", rabbitmq("")),
         ("RabbitMQ, classic", rabbitmq("queue_type=classic")),
         ("RabbitMQ, instances=many", rabbitmq("instances=many&instance=a")),

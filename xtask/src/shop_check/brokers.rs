@@ -41,7 +41,12 @@ impl Check<'_> {
         self.parts(&name("parts"), &url)?;
         self.two_payments(kind, &name("payments"), &url)?;
         self.killed(kind, &name("kills"), &url, uninterrupted)?;
-        self.restarted(&name("restart"), &url, &mut server, uninterrupted)
+        self.restarted(&name("restart"), &url, &mut server, uninterrupted)?;
+        if kind == Kind::Zeromq {
+            self.five(&name("five"), &url, None, uninterrupted)?;
+            self.five(&name("five-killed"), &url, Some(&mut server), uninterrupted)?;
+        }
+        Ok(())
     }
 
     /// The arguments of a run on a server, with topics of its own.
@@ -64,6 +69,42 @@ impl Check<'_> {
         let report = self.report(name, &folder, &data, url)?;
         report.compare(&self.expected).with_context(|| format!("run {name} does not end with the expected result"))?;
         println!("ok   {name:<22} inventory, shipping | feed, users, orders, payment");
+        Ok(())
+    }
+
+    /// Five processes with one service each. With the server, it is killed while they work, and then every one of them.
+    #[allow(clippy::disallowed_methods, reason = "the shop works meanwhile; there is nothing to wait for")]
+    fn five(&self, name: &str, url: &str, server: Option<&mut Server>, uninterrupted: Duration) -> Result<()> {
+        let folder = self.folder.join(name);
+        let data = folder.join("data");
+        let services = ["feed,users", "orders", "inventory", "payment", "shipping"];
+        let start = |service: &&str, life: &str| {
+            let arguments = self.on(url, name, &["--quiet-for", QUIET, "--service", service]);
+            self.shop.start_on(&data, &folder.join(format!("{service}-{life}")), &arguments)
+        };
+        let mut running = services.iter().map(|service| start(service, "first")).collect::<Result<Vec<_>>>()?;
+        let mut killed = 0;
+        if let Some(server) = server {
+            std::thread::sleep(uninterrupted.mul_f64(0.4));
+            server.kill();
+            server.start_again()?;
+            let again = services.iter().zip(running).map(|(service, before)| {
+                let over = before.kill_after(Duration::ZERO)?.is_some();
+                ensure!(!over, "run {name}: {service} was over before it could be killed");
+                killed += 1;
+                start(service, "second")
+            });
+            running = again.collect::<Result<_>>()?;
+        }
+        for part in running {
+            succeeded(&part.wait()?)?;
+        }
+        let report = self.report(name, &folder, &data, url)?;
+        report.compare(&self.expected).with_context(|| format!("run {name} does not end with the expected result"))?;
+        match killed {
+            0 => println!("ok   {name:<22} five processes"),
+            _ => println!("ok   {name:<22} five processes; the node was killed, and {killed} services"),
+        }
         Ok(())
     }
 

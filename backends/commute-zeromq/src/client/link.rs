@@ -294,6 +294,11 @@ impl Work {
 
     /// What was received behind something that goes back, and not handed on, goes with it.
     fn settle(&mut self, open: Arc<Open>, mut settlements: Vec<Settlement>, to: To<()>) {
+        // What is not of this session belongs to others, or nobody.
+        settlements.retain(|one| open.is_ours(one.tag()));
+        if settlements.is_empty() {
+            return drop(to.send(Ok(())));
+        }
         let returns = settlements.iter().any(|one| matches!(one, Settlement::Return { .. }));
         if returns {
             settlements.extend(open.returning());

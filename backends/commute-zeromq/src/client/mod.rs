@@ -31,8 +31,7 @@ impl Remote {
         let address = options.place.to_string();
         let (link, given) = Link::connect(options).await?;
         let link = Arc::new(link);
-        // Several processes can use it, whatever its own broker says of itself.
-        let capabilities = Capabilities { shared: true, ..given };
+        let capabilities = crate::capabilities(given);
         Ok(Arc::new(Remote { admin: control::Remote(link.clone()), link, address, capabilities }))
     }
 }

@@ -192,7 +192,7 @@ impl Open {
         }
     }
 
-    fn is_ours(&self, tag: DeliveryTag) -> bool {
+    pub(crate) fn is_ours(&self, tag: DeliveryTag) -> bool {
         self.known().incarnation == Some(tag.incarnation)
     }
 
@@ -296,11 +296,7 @@ impl Drop for Outlet {
 
 impl Settler for Outlet {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            // What is not of this session belongs to others, or nobody.
-            let ours: Vec<_> = settlements.into_iter().filter(|one| self.open.is_ours(one.tag())).collect();
-            if ours.is_empty() { Ok(()) } else { self.link.settle(&self.open, ours).await }
-        })
+        Box::pin(self.link.settle(&self.open, settlements))
     }
 
     fn read(&self, tags: &[DeliveryTag]) -> BoxFuture<'_, Result<Vec<Envelope>>> {

@@ -165,18 +165,6 @@ mod tests {
             }
             prop_assert_eq!(read, messages);
         }
-
-        #[test]
-        fn no_bytes_make_it_buffer_beyond_the_limit_or_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let (mut codec, mut buffer) = (Zmtp::new(LIMITS), BytesMut::from(&bytes[..]));
-            while let Ok(Some(item)) = codec.decode(&mut buffer) {
-                if let Item::Message(parts) = item {
-                    prop_assert!(parts.len() <= LIMITS.frames);
-                    prop_assert!(parts.iter().map(Bytes::len).sum::<usize>() <= LIMITS.message_bytes);
-                }
-            }
-            prop_assert!(buffer.capacity() < (64 << 10) + 8192);
-        }
     }
 
     #[test]
