@@ -64,7 +64,7 @@ fn is_path(word: &str) -> bool {
         && (word.contains('/')
             || word.ends_with(".rs")
             || word.ends_with(".md")
-            || ["bench", "bench-brokers", "hostile", "servers", "xtask"].contains(&word))
+            || ["bench", "bench-brokers", "fuzz", "hostile", "servers", "xtask"].contains(&word))
 }
 
 #[cfg(test)]
