@@ -4,6 +4,7 @@ mod bench;
 mod brokers;
 mod docs;
 mod hostile;
+mod python;
 mod run;
 mod shop_check;
 mod test;

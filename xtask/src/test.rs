@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{brokers, hostile, run, shop_check, tidy};
+use crate::{brokers, hostile, python, run, shop_check, tidy};
 
 /// How much of it.
 #[derive(Debug, clap::Args)]
@@ -63,9 +63,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         })?;
     }
     if args.quick {
-        println!("── shop-check: left out (--quick)\n");
+        println!("── shop-check and python: left out (--quick)\n");
     } else {
         run::step("shop-check", || shop_check::run_short(!args.embedded))?;
+        run::step("shop-check on a node", || shop_check::run_on(servers::Kind::Zeromq))?;
+        run::step("python", || {
+            left_out.extend(python::test()?);
+            Ok(())
+        })?;
     }
     if !left_out.is_empty() {
         // Everything else is done and known; what was not tested must not look as if it had been.
