@@ -101,7 +101,7 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
         Ok(()) => run::shown(run::cargo(&["test", "-p", "servers", "--features", "server-tests"]))?,
         Err(cause) => left_out.push(format!("servers: {cause:#}")),
     }
-    for kind in [Kind::Rabbitmq, Kind::Kafka, Kind::Zeromq] {
+    for kind in [Kind::Rabbitmq, Kind::Kafka] {
         suite(kind, shop, &mut failed, &mut left_out)?;
     }
     if !failed.is_empty() {
