@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completions, contract, dead, doctor, explain, hold, lanes, node, parked, publish, replay, skip, status, tail, topics,
-    trace,
+    completions, contract, dead, doctor, explain, hold, lanes, node, parked, publish, replay, skip, status, tail,
+    topics, trace,
 };
 use crate::exit::Exit;
 
