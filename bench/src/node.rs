@@ -55,27 +55,29 @@ async fn handle(broker: &SharedBroker, publishers: usize, events: usize) -> Resu
     let mut subscription = broker.subscribe(SubscriptionSpec::new(topic()?, "bench").credit(4096)).await?;
     // What earlier rows have left is not measured.
     let before = subscription.settler.backlog().await?.context("a backlog")?;
-    let mut skipped = 0;
-    while skipped < before {
-        skipped += take(&mut subscription).await?;
-    }
+    take(&mut subscription, before).await?;
     let began = Instant::now();
     let publisher = broker.clone();
     let publishing = tokio::spawn(async move { publish(&publisher, publishers, events).await });
-    let (mut handled, all) = (0, (events / publishers * publishers) as u64);
-    while handled < all {
-        handled += take(&mut subscription).await?;
-    }
+    let all = (events / publishers * publishers) as u64;
+    take(&mut subscription, all).await?;
     let rate = all as f64 / began.elapsed().as_secs_f64();
     publishing.await??;
     Ok(rate)
 }
 
-async fn take(subscription: &mut commute_core::Subscription) -> Result<u64> {
-    let taken = subscription.receiver.receive(512).await?;
-    let acks = taken.iter().map(|one| Settlement::Ack { tag: one.tag, publish: Vec::new(), mark: true }).collect();
-    subscription.settler.settle(acks).await?;
-    Ok(taken.len() as u64)
+/// Receives so many and acknowledges them, while it receives the next, as the engine does.
+async fn take(subscription: &mut commute_core::Subscription, count: u64) -> Result<()> {
+    let (mut received, mut acks) = (0, Vec::new());
+    while received < count {
+        let settling = subscription.settler.settle(std::mem::take(&mut acks));
+        let (taken, settled) = tokio::join!(subscription.receiver.receive(512), settling);
+        settled?;
+        let taken = taken?;
+        received += taken.len() as u64;
+        acks = taken.iter().map(|one| Settlement::Ack { tag: one.tag, publish: Vec::new(), mark: true }).collect();
+    }
+    Ok(subscription.settler.settle(acks).await?)
 }
 
 /// The median time of one message of the same frames to a ROUTER and back, by the crate `zeromq`.

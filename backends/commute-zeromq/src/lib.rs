@@ -12,6 +12,8 @@
 //! The protocol is pull-based, so that nothing has to be kept for a client that does not read, and every request can be sent again:
 //! a session answers a number once. `docs/brokers/zeromq.md` has it frame by frame.
 
+#[cfg(feature = "bridges")]
+mod bridge;
 mod client;
 mod key;
 pub mod node;

@@ -364,36 +364,39 @@ impl Held {
     }
 }
 
+/// One settlement. Flat, because that is read in one pass.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
-pub(crate) enum Ending<'a> {
-    Ack {
-        #[serde(flatten)]
-        tag: Tag,
-        #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-        publish: Vec<Sent<'a>>,
-        #[serde(default = "yes")]
-        mark: bool,
-    },
-    Defer {
-        #[serde(flatten)]
-        tag: Tag,
-        attempts: u32,
-        not_before: Timestamp,
-    },
-    Park {
-        #[serde(flatten)]
-        tag: Tag,
-        attempts: u32,
-        #[serde(default)]
-        lanes: Vec<Held>,
-        #[serde(default)]
-        reason: Option<String>,
-    },
-    Return {
-        #[serde(flatten)]
-        tag: Tag,
-    },
+pub(crate) struct Ending<'a> {
+    #[serde(rename = "do")]
+    what: What,
+    position: u64,
+    incarnation: u32,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    publish: Vec<Sent<'a>>,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    mark: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lanes: Vec<Held>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    Ack,
+    Defer,
+    Park,
+    Return,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_yes(yes: &bool) -> bool {
+    *yes
 }
 
 fn yes() -> bool {
@@ -500,22 +503,35 @@ impl Payloads {
     }
 
     pub(crate) fn ending<'a>(&mut self, settlement: &'a Settlement) -> Ending<'a> {
-        let tag = settlement.tag().into();
+        let DeliveryTag { position, incarnation } = settlement.tag();
+        let mut ending = Ending {
+            what: What::Return,
+            position,
+            incarnation,
+            publish: Vec::new(),
+            mark: true,
+            attempts: None,
+            not_before: None,
+            lanes: Vec::new(),
+            reason: None,
+        };
         match settlement {
             Settlement::Ack { publish, mark, .. } => {
-                Ending::Ack { tag, publish: publish.iter().map(|event| self.sent(event)).collect(), mark: *mark }
+                let publish = publish.iter().map(|event| self.sent(event)).collect();
+                ending = Ending { what: What::Ack, publish, mark: *mark, ..ending };
             }
             Settlement::Defer { attempts, not_before, .. } => {
-                Ending::Defer { tag, attempts: *attempts, not_before: *not_before }
+                let (attempts, not_before) = (Some(*attempts), Some(*not_before));
+                ending = Ending { what: What::Defer, attempts, not_before, ..ending };
             }
-            Settlement::Park { attempts, lanes, reason, .. } => Ending::Park {
-                tag,
-                attempts: *attempts,
-                lanes: lanes.iter().map(Held::of).collect(),
-                reason: reason.clone(),
-            },
-            Settlement::Return { .. } => Ending::Return { tag },
+            Settlement::Park { attempts, lanes, reason, .. } => {
+                let lanes = lanes.iter().map(Held::of).collect();
+                ending =
+                    Ending { what: What::Park, attempts: Some(*attempts), lanes, reason: reason.clone(), ..ending };
+            }
+            Settlement::Return { .. } => {}
         }
+        ending
     }
 }
 
@@ -558,17 +574,23 @@ impl Rest {
     }
 
     pub(crate) fn settlement(&mut self, ending: Ending<'_>) -> Result<Settlement> {
-        Ok(match ending {
-            Ending::Ack { tag, publish, mark } => {
+        let Ending { what, position, incarnation, publish, mark, attempts, not_before, lanes, reason } = ending;
+        let tag = DeliveryTag { position, incarnation };
+        let attempts = || attempts.ok_or_else(|| malformed("a settlement that does not say its attempts"));
+        Ok(match what {
+            What::Ack => {
                 let publish = publish.into_iter().map(|event| self.outgoing(event)).collect::<Result<_>>()?;
-                Settlement::Ack { tag: tag.into(), publish, mark }
+                Settlement::Ack { tag, publish, mark }
             }
-            Ending::Defer { tag, attempts, not_before } => Settlement::Defer { tag: tag.into(), attempts, not_before },
-            Ending::Park { tag, attempts, lanes, reason } => {
+            What::Defer => {
+                let not_before = not_before.ok_or_else(|| malformed("a defer that does not say until when"))?;
+                Settlement::Defer { tag, attempts: attempts()?, not_before }
+            }
+            What::Park => {
                 let lanes = lanes.iter().map(Held::lane).collect::<Result<_>>()?;
-                Settlement::Park { tag: tag.into(), attempts, lanes, reason }
+                Settlement::Park { tag, attempts: attempts()?, lanes, reason }
             }
-            Ending::Return { tag } => Settlement::Return { tag: tag.into() },
+            What::Return => Settlement::Return { tag },
         })
     }
 }

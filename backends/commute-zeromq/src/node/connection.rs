@@ -182,12 +182,11 @@ async fn reading(
         match item {
             Item::Message(parts) => {
                 let message = Message::from_frames(parts)?;
-                if message.kind == Kind::Bye {
-                    let _ = session.send(Input::Bye).await;
-                    return Ok(());
-                }
-                if session.send(Input::Request(message)).await.is_err() {
-                    return Ok(());
+                let is_last = message.kind == Kind::Bye;
+                let input = if is_last { Input::Bye } else { Input::Request(message) };
+                if session.send(input).await.is_err() || is_last {
+                    // The session is over. Writing ends when it has said everything, and with it this.
+                    std::future::pending::<()>().await;
                 }
             }
             Item::Command(name, rest) if &name[..] == b"PING" => {

@@ -118,6 +118,25 @@ impl Node {
         self.place.to_string()
     }
 
+    /// Carries between a plain ZeroMQ socket and a topic for as long as the node is there: `zmq+pull://host:port?topic=T&type=TYPE`,
+    /// `zmq+sub://…&prefix=P`, `zmq+push://host:port?topic=T&group=G`, `zmq+pub://…`; `bind=true` to listen, on loopback only.
+    ///
+    /// A bridge is as weak as what it is a bridge to: nobody confirms, and what is sent while the other side is away can be lost.
+    ///
+    /// # Errors
+    /// `InvalidOption`.
+    #[cfg(feature = "bridges")]
+    pub fn bridge(&self, url: &str) -> Result<()> {
+        let (bridge, shared) = (crate::bridge::Bridge::parse(url)?, self.shared.clone());
+        self.shared.tasks.spawn(async move {
+            tokio::select! {
+                () = shared.stop.cancelled() => {}
+                () = bridge.run(shared.broker.clone()) => {}
+            }
+        });
+        Ok(())
+    }
+
     /// How many sessions there are: clients that are connected, or are away for less than a lease.
     pub fn sessions(&self) -> usize {
         self.shared.sessions().len()

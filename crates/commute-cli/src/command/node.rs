@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// A file with a shared key of at least 16 bytes, which every client must have; needed beyond this machine.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Carry between a plain ZeroMQ socket and a topic, as in zmq+pull://127.0.0.1:5555?topic=jobs&type=job. May be said several times.
+    #[arg(long, value_name = "URL")]
+    bridge: Vec<String>,
     /// The largest message, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     max_message_bytes: usize,
@@ -48,6 +51,9 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
         let node = Node::serve(broker.clone(), url, options.clone()).await?;
         session.out.note(&format!("serving {} at {}", args.data.display(), node.url()));
         nodes.push(node);
+    }
+    if let Some(node) = nodes.first() {
+        args.bridge.iter().try_for_each(|url| node.bridge(url))?;
     }
     tokio::select! {
         _ = interrupt.recv() => {}
