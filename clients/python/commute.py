@@ -298,7 +298,7 @@ class Node:
     def _hear(self):
         version, kind, number, header, body = self._socket.recv_multipart(flags=zmq.DONTWAIT)
         if version != VERSION:
-            raise Refused("CM0049", f"the node speaks {version!r}")
+            raise Refused("CM0037", f"the node speaks {version!r}")
         return kind.decode(), int(number.split()[0]), json.loads(header), body
 
     def _hear_before(self, deadline):

@@ -16,6 +16,8 @@
 //! A server belongs to the process that started it and ends with it, however that ends; [`Server::detach`] lets it live
 //! on, and [`Server::find`] finds it again by the state file in its folder.
 
+#[cfg(feature = "certificates")]
+mod certificates;
 pub mod docker;
 mod install;
 mod kafka;
@@ -31,6 +33,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "certificates")]
+pub use certificates::Authority;
 pub use install::{install, is_installed};
 pub use ports::is_free;
 pub use server::Server;
@@ -102,8 +106,29 @@ pub struct Options {
     /// For a Kafka node behind a proxy: the port on which the proxy listens. The node then has a second listener at
     /// [`Server::proxied_port`], which tells clients to come back to the proxy's port.
     pub proxied: Option<u16>,
+    /// For a single node: listeners that speak TLS, beside the usual one.
+    pub tls: Option<Tls>,
     /// More lines for the server's own configuration file, where the last line for a key counts.
     pub settings: Vec<String>,
+}
+
+/// What a server needs to speak TLS, and who may log in there. `Debug` shows neither key nor password.
+#[derive(Clone)]
+pub struct Tls {
+    /// The server's certificate, in PEM.
+    pub certificate: String,
+    /// Its key, in PEM (PKCS #8).
+    pub key: String,
+    /// RabbitMQ's only user; for Kafka, the only user of the listener at [`Server::sasl_port`].
+    pub user: String,
+    /// The user's password, which needs no escapes in a URL or a configuration file.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// Where servers keep what they need: `brokers` in cargo's target folder.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::node::{Node, write};
-use crate::process;
+use crate::{Tls, process};
 
 /// Where packages put RabbitMQ's own scripts. Those in the PATH change to the package's user first.
 const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/local/lib/rabbitmq/bin"];
@@ -22,7 +22,7 @@ pub(crate) fn scripts() -> Option<PathBuf> {
 }
 
 /// Writes the configuration of a new node.
-pub(crate) fn prepare(node: &Node, settings: &[String]) -> Result<()> {
+pub(crate) fn prepare(node: &Node, tls: Option<(&Tls, [u16; 2])>, settings: &[String]) -> Result<()> {
     let dir = node.dir.display();
     let environment = format!(
         r#"NODENAME={name}
@@ -38,13 +38,25 @@ CTL_ERL_ARGS="-kernel inet_dist_use_interface {{127,0,0,1}}"
         name = name(node),
         dist = node.inner,
     );
-    let own = [
+    let mut own = vec![
         format!("listeners.tcp.1 = 127.0.0.1:{}", node.port),
         "log.file = rabbitmq.log".into(),
         "vm_memory_high_watermark.absolute = 512MiB".into(),
         // The default asks for as much free disk as the machine has memory.
         "disk_free_limit.absolute = 50MB".into(),
     ];
+    if let Some((Tls { certificate, key, user, password }, [port, _])) = tls {
+        write(&node.dir.join("server.pem"), certificate)?;
+        write(&node.dir.join("server.key"), key)?;
+        own.extend([
+            format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+            format!("ssl_options.certfile = {dir}/server.pem"),
+            format!("ssl_options.keyfile = {dir}/server.key"),
+            "ssl_options.verify = verify_none".into(),
+            format!("default_user = {user}"),
+            format!("default_pass = {password}"),
+        ]);
+    }
     let lines: Vec<_> = own.iter().chain(settings).map(String::as_str).collect();
     write(&node.dir.join("env.conf"), &environment)?;
     write(&node.dir.join("enabled_plugins"), "[].\n")?;

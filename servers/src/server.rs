@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::node::{Node, write};
-use crate::{Kind, Options, cache, kafka, ports, rabbitmq};
+use crate::{Kind, Options, Tls, cache, kafka, ports, rabbitmq};
 
 const STATE: &str = "state.json";
 
@@ -29,6 +29,9 @@ struct State {
     kind: Kind,
     url: String,
     proxied_port: Option<u16>,
+    /// With TLS; and with TLS and a password.
+    #[serde(default)]
+    secure: Option<[u16; 2]>,
     nodes: Vec<Node>,
 }
 
@@ -41,9 +44,17 @@ impl Server {
         if options.proxied.is_some() && kind != Kind::Kafka {
             bail!("only kafka has a listener for a proxy; {} has none", kind.name());
         }
+        if options.tls.is_some() && kind.nodes() > 1 {
+            bail!("only a single node speaks TLS here; {} has {}", kind.name(), kind.nodes());
+        }
         let (dir, temporary) = folder(kind, options.dir)?;
+        let mut secure = None;
         let nodes: Vec<_> = match kind.nodes() {
-            1 => vec![Node::new(kind, dir.clone(), ports::choose(options.port)?)],
+            1 => {
+                let [port, inner, side, tls @ ..] = ports::choose::<5>(options.port)?;
+                secure = options.tls.as_ref().map(|_| tls);
+                vec![Node::new(kind, dir.clone(), [port, inner, side])]
+            }
             _ => {
                 let [a, b, c, rest @ ..] = ports::choose::<9>(options.port)?;
                 let node = |n: usize, port| {
@@ -55,13 +66,15 @@ impl Server {
         for node in &nodes {
             fs::create_dir_all(&node.dir).with_context(|| format!("cannot create {}", node.dir.display()))?;
         }
+        let tls = options.tls.as_ref().zip(secure);
         match kind {
-            Kind::Rabbitmq => rabbitmq::prepare(&nodes[0], &options.settings)?,
-            Kind::Kafka | Kind::Kafka3 => kafka::prepare(&nodes, options.proxied, &options.settings)?,
+            Kind::Rabbitmq => rabbitmq::prepare(&nodes[0], tls, &options.settings)?,
+            Kind::Kafka | Kind::Kafka3 => kafka::prepare(&nodes, options.proxied, tls, &options.settings)?,
             Kind::Zeromq => {}
         }
         let proxied_port = options.proxied.map(|_| nodes[0].side);
-        let state = State { kind, url: url(kind, &nodes), proxied_port, nodes };
+        let url = url(kind, &nodes, options.tls.as_ref());
+        let state = State { kind, url, proxied_port, secure, nodes };
         let mut server = Server { state, dir, attached: true, temporary };
         server.start_again()?;
         Ok(server)
@@ -106,6 +119,18 @@ impl Server {
     #[must_use]
     pub fn proxied_port(&self) -> Option<u16> {
         self.state.proxied_port
+    }
+
+    /// Where clients connect with TLS, if it was asked for.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.state.secure.map(|[tls, _]| tls)
+    }
+
+    /// Where clients of Kafka connect with TLS and a password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    #[must_use]
+    pub fn sasl_port(&self) -> Option<u16> {
+        self.state.secure.filter(|_| self.kind() == Kind::Kafka).map(|[_, sasl]| sasl)
     }
 
     /// Its data, configuration and logs.
@@ -225,10 +250,13 @@ impl Drop for Server {
     }
 }
 
-fn url(kind: Kind, nodes: &[Node]) -> String {
+fn url(kind: Kind, nodes: &[Node], tls: Option<&Tls>) -> String {
     let addresses: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
     match kind {
-        Kind::Rabbitmq => format!("amqp://guest:guest@{}/%2f", addresses.join(",")),
+        Kind::Rabbitmq => {
+            let (user, password) = tls.map_or(("guest", "guest"), |tls| (&tls.user, &tls.password));
+            format!("amqp://{user}:{password}@{}/%2f", addresses.join(","))
+        }
         Kind::Kafka | Kind::Kafka3 => format!("kafka://{}", addresses.join(",")),
         Kind::Zeromq => format!("zmq://{}", addresses.join(",")),
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use servers::{Kind, Options, Server, docker};
@@ -27,6 +28,11 @@ enum Action {
         /// Without a name, every server.
         names: Vec<Kind>,
     },
+    /// Runs the suites of the backends on these servers, which it starts and takes down unless they are up.
+    Test {
+        /// Without a name, rabbitmq and kafka, as `cargo xtask test` does; kafka3 takes some minutes more.
+        names: Vec<Kind>,
+    },
     /// Says which servers are up, down, or not installed; fails if one that is named is not up.
     Status {
         /// Without a name, every server.
@@ -39,7 +45,7 @@ enum Action {
 /// # Errors
 /// When something asked for could not be had, after everything else was done.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let mut failed = Vec::new();
+    let (mut failed, mut left_out) = (Vec::new(), Vec::new());
     match &args.action {
         Action::Up { names } => {
             for kind in or(names, &[Kind::Rabbitmq, Kind::Kafka]) {
@@ -56,6 +62,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 }
             }
         }
+        Action::Test { names } => {
+            for kind in or(names, &[Kind::Rabbitmq, Kind::Kafka]) {
+                suite(kind, false, &mut failed, &mut left_out)?;
+            }
+        }
         Action::Status { names } => {
             for kind in or(names, &Kind::ALL) {
                 let url = found(kind)?;
@@ -70,6 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
+    failed.extend(left_out.iter().map(|suite| format!("NOT run: {suite}")));
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));
     }
@@ -82,10 +94,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// When a suite fails.
 pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
-    let suites = [
-        (Kind::Rabbitmq, "commute-rabbitmq", "COMMUTE_TEST_RABBITMQ"),
-        (Kind::Kafka, "commute-kafka", "COMMUTE_TEST_KAFKA"),
-    ];
     let mut failed = Vec::new();
     let mut left_out = Vec::new();
     // First of all: suites that fail because of what starts their servers would say nothing about a backend.
@@ -93,36 +101,78 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
         Ok(()) => run::shown(run::cargo(&["test", "-p", "servers", "--features", "server-tests"]))?,
         Err(cause) => left_out.push(format!("servers: {cause:#}")),
     }
-    for (kind, package, variable) in suites {
-        if !run::root().join("backends").join(package).join("Cargo.toml").exists() {
-            println!("{package}: no such backend here");
-            continue;
-        }
-        let server = match up(kind) {
-            Ok(server) => server,
-            Err(cause) => {
-                left_out.push(format!("{package} with a server: {cause:#}"));
-                continue;
-            }
-        };
-        let mut suite = run::cargo(&["test", "-p", package, "--features", "server-tests", "--no-fail-fast"]);
-        suite.env(variable, &server.url);
-        let tested = run::shown(suite);
-        if server.is_ours {
-            down(kind)?;
-        }
-        if let Err(cause) = tested {
-            failed.push(format!("{cause:#}"));
-        }
-        if shop && let Err(cause) = shop_check::run_on(kind) {
-            failed.push(format!("{cause:#}"));
-        }
+    for kind in [Kind::Rabbitmq, Kind::Kafka] {
+        suite(kind, shop, &mut failed, &mut left_out)?;
     }
     if !failed.is_empty() {
         failed.extend(left_out.iter().map(|suite| format!("NOT run: {suite}")));
         bail!("{}", failed.join("\n"));
     }
     Ok(left_out)
+}
+
+/// Runs the suite of one server's backend; what fails and what is left out is added to the lists.
+fn suite(kind: Kind, shop: bool, failed: &mut Vec<String>, left_out: &mut Vec<String>) -> Result<()> {
+    let (package, variable) = match kind {
+        Kind::Zeromq => {
+            // Its suite starts its nodes itself, with all other tests; the shop needs a node of its own.
+            if shop && let Err(cause) = shop_check::run_on(kind) {
+                failed.push(format!("{cause:#}"));
+            }
+            return Ok(());
+        }
+        Kind::Rabbitmq => ("commute-rabbitmq", "COMMUTE_TEST_RABBITMQ"),
+        Kind::Kafka | Kind::Kafka3 => ("commute-kafka", "COMMUTE_TEST_KAFKA"),
+    };
+    if !run::root().join("backends").join(package).join("Cargo.toml").exists() {
+        println!("{package}: no such backend here");
+        return Ok(());
+    }
+    let server = match up(kind) {
+        Ok(server) => server,
+        Err(cause) => {
+            left_out.push(format!("{package} with a server: {cause:#}"));
+            return Ok(());
+        }
+    };
+    // The tests of TLS start servers with certificates of their own, which the compose file does not have.
+    let features = if servers::is_installed(kind) {
+        "server-tests,tls"
+    } else {
+        left_out.push(format!("{package} with TLS: {} is not installed", kind.name()));
+        "server-tests"
+    };
+    let mut suite = run::cargo(&["test", "-p", package, "--features", features, "--no-fail-fast"]);
+    suite.env(variable, &server.url);
+    if has_openssl() {
+        // The system's is as good for a test, and building it takes minutes.
+        suite.env("OPENSSL_NO_VENDOR", "1");
+    }
+    let tested = run::shown(suite).and_then(|()| {
+        // The same features as everything is built with, so that little is built for it.
+        let features = "admin,kafka,rabbitmq,server-tests";
+        let mut harness =
+            run::cargo(&["test", "-p", "commute", "--features", features, "--test", "testing", "on_a_server"]);
+        harness.env("COMMUTE_TEST_SERVER", &server.url);
+        run::shown(harness)
+    });
+    if server.is_ours {
+        down(kind)?;
+    }
+    if let Err(cause) = tested {
+        failed.push(format!("{cause:#}"));
+    }
+    if shop && let Err(cause) = shop_check::run_on(kind) {
+        failed.push(format!("{cause:#}"));
+    }
+    Ok(())
+}
+
+/// Whether OpenSSL is there with its headers.
+fn has_openssl() -> bool {
+    let mut asked = Command::new("pkg-config");
+    asked.args(["--exists", "openssl >= 1.1.1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
 }
 
 struct Up {

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 /// What is built when everything is tested; the suites that need servers are built in their own step.
-const ALL: &[&str] = &["--workspace", "--features", "commute/kafka,commute/rabbitmq,commute/zeromq"];
+const ALL: &[&str] = &["--workspace", "--features", "commute/admin,commute/kafka,commute/rabbitmq,commute/zeromq"];
 
 /// What is built without a C build system beyond a compiler.
 const EMBEDDED: &[&str] = &[
@@ -27,6 +27,7 @@ const EMBEDDED: &[&str] = &[
     "--exclude=commute-kafka",
     "--exclude=commute-rabbitmq",
     "--exclude=hostile",
+    "--features=commute/admin,commute/zeromq",
 ];
 
 /// Runs the steps; the first that fails is the last.

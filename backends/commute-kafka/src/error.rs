@@ -39,6 +39,8 @@ pub(crate) fn code(answer: Kafka) -> Code {
         | Kafka::InconsistentGroupProtocol => Code::TopologyDiffers,
         Kafka::MessageSizeTooLarge | Kafka::InvalidMessageSize => Code::PayloadTooLarge,
         Kafka::SSL => Code::TlsFailed,
+        // A server that is too old, or speaks the protocol without all of it.
+        Kafka::UnsupportedVersion | Kafka::UnsupportedFeature | Kafka::UnsupportedForMessageFormat => Code::NeedNotMet,
         Kafka::InvalidArgument | Kafka::InvalidSessionTimeout => Code::InvalidOption,
         _ => Code::BrokerUnavailable,
     }
@@ -46,7 +48,8 @@ pub(crate) fn code(answer: Kafka) -> Code {
 
 /// Whether the same request may succeed in a moment: connections, elections and rebalances come to an end.
 pub(crate) fn is_transient(cause: &KafkaError) -> bool {
-    let lasting = [Code::AccessRefused, Code::TopologyMissing, Code::TopologyDiffers, Code::PayloadTooLarge];
+    let lasting =
+        [Code::AccessRefused, Code::TopologyMissing, Code::TopologyDiffers, Code::PayloadTooLarge, Code::NeedNotMet];
     match cause.rdkafka_error_code() {
         Some(Kafka::OffsetMetadataTooLarge | Kafka::InvalidGroupId) => false,
         Some(answer) => !lasting.contains(&code(answer)),

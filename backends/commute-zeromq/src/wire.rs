@@ -72,7 +72,7 @@ pub(crate) struct Message {
 }
 
 fn malformed(what: impl Into<String>) -> Error {
-    Error::new(Code::ProtocolMismatch, what.into())
+    Error::new(Code::NotUnderstood, what.into())
 }
 
 impl Message {
@@ -117,7 +117,7 @@ impl Message {
     }
 
     /// # Errors
-    /// `ProtocolMismatch`, saying what is wrong with the frames.
+    /// `NotUnderstood`, saying what is wrong with the frames.
     pub(crate) fn from_frames(frames: Vec<Bytes>) -> Result<Self> {
         let [version, kind, number, header, body] = <[Bytes; FRAMES]>::try_from(frames)
             .map_err(|frames| malformed(format!("a message of {} frames instead of {FRAMES}", frames.len())))?;
@@ -146,7 +146,7 @@ impl Message {
     }
 
     /// # Errors
-    /// `ProtocolMismatch` when the header is not what the kind asks for.
+    /// `NotUnderstood` when the header is not what the kind asks for.
     pub(crate) fn header<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_slice(&self.header)
             .map_err(|cause| malformed(format!("the header of a {} is not as it should be: {cause}", self.kind.text())))

@@ -11,7 +11,7 @@ use commute_zeromq::{Node, NodeOptions};
 use peer::{Peer, address, connect, event, log, node, number, topic, try_connect, within, works};
 use serde_json::json;
 
-const MISMATCH: Code = Code::ProtocolMismatch;
+const MISMATCH: Code = Code::NotUnderstood;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_are_none_end_their_connection_and_no_other() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completions, contract, dead, doctor, explain, hold, lanes, node, parked, publish, replay, skip, status, tail,
+    completions, contract, dead, doctor, explain, hold, lanes, new, node, parked, publish, replay, skip, status, tail,
     topics, trace,
 };
 use crate::exit::Exit;
@@ -51,6 +51,8 @@ pub(crate) enum Color {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a service that compiles and passes its test.
+    New(new::Args),
     /// Publish events: an argument, a file or standard input, as JSON or CloudEvents.
     Publish(publish::Args),
     /// Show the events of a topic.
@@ -91,6 +93,8 @@ pub(crate) enum Command {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -132,6 +136,39 @@ mod tests {
             let name = schema.unwrap().file_name().into_string().unwrap();
             assert!(PAGE.contains(&format!("/schemas/{name})")), "{name}");
         }
+    }
+
+    /// Commands in the code of a page: what is between two backticks and begins with the program's name.
+    fn named(page: &str) -> impl Iterator<Item = &str> {
+        let code = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        code.filter(|code| code.split(' ').next() == Some("commute") && code.contains(' '))
+    }
+
+    #[test]
+    fn whatever_command_a_page_names_there_is() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let (cli, mut seen) = (Cli::command(), 0);
+        for folder in ["guide", "errors", "brokers"] {
+            for page in std::fs::read_dir(docs.join(folder)).unwrap().map(|page| page.unwrap().path()) {
+                let Ok(text) = std::fs::read_to_string(&page) else { continue };
+                for code in named(&text) {
+                    let (mut command, mut below) = (&cli, code.split_whitespace().skip(1).peekable());
+                    while let Some(next) = below.peek().and_then(|name| command.find_subcommand(name)) {
+                        (command, _) = (next, below.next());
+                    }
+                    let is_known =
+                        command.get_name() != "commute" || below.peek().is_some_and(|word| word.starts_with("--"));
+                    assert!(is_known, "{}: there is no `{code}`", page.display());
+                    for option in below.filter_map(|word| word.strip_prefix("--")) {
+                        let mut known = command.get_arguments().chain(cli.get_arguments());
+                        let is_known = known.any(|arg| arg.get_long() == Some(option));
+                        assert!(is_known, "{}: `{code}` takes no --{option}", page.display());
+                    }
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "commands were found: {seen}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use commute::admin::{Admin, DEAD_LETTERS, Happened, StoredEvent, SubscriptionName};
-use commute::{DeadLetter, Event as _, EventId, Incoming, Topic};
+use commute::{Code, DeadLetter, Event as _, EventId, Incoming, Topic};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Result};
@@ -72,6 +72,12 @@ impl Letter {
         Letter { letter: event.id, topic, position, published, dead }
     }
 
+    /// Whether it is the dead letter with an id, or of the event with it.
+    fn is_about(&self, wanted: &EventId) -> bool {
+        let about = |dead: &DeadLetter| self.letter == *wanted || dead.original_id().is_ok_and(|id| id == *wanted);
+        self.dead.as_ref().is_some_and(about)
+    }
+
     /// About how many bytes its original has.
     pub(crate) fn bytes(&self) -> usize {
         self.dead.as_ref().map_or(0, |dead| dead.event.to_string().len())
@@ -100,7 +106,17 @@ impl<'a> Letters<'a> {
         let mut topics = VecDeque::new();
         let mut after = None;
         loop {
-            let page = admin.topics(after.clone(), PAGE).await?;
+            let page = match (admin.topics(after.clone(), PAGE).await, &which.topic) {
+                // A server that does not list its topics knows the one that is named.
+                (Err(error), Some(topic)) if error.code() == Code::NeedNotMet => {
+                    topics.push_back((topic.clone(), u64::MAX));
+                    break;
+                }
+                (Err(error), None) if error.code() == Code::NeedNotMet => {
+                    return Err(Failure::from(error).remedy("name the topic of the dead letters: --topic orders.dead"));
+                }
+                (page, _) => page?,
+            };
             let Some(last) = page.last() else { break };
             after = Some(Topic::new(&last.topic)?);
             let wanted = |topic: &str| which.topic.as_ref().map_or(topic.ends_with(ENDING), |wanted| wanted == topic);
@@ -172,15 +188,17 @@ pub(crate) enum Found {
 }
 
 /// Finds a dead letter by its own id, or by that of the event that was given up.
-pub(crate) async fn find(admin: &dyn Admin, id: &str) -> Result<Found> {
+pub(crate) async fn find(admin: &dyn Admin, id: &str, which: &Which) -> Result<Found> {
     let wanted = EventId::new(id).map_err(Failure::from)?;
-    let journey = admin.journey(wanted.clone(), PAGE).await?;
+    let journey = match admin.journey(wanted.clone(), PAGE).await {
+        Err(error) if error.code() == Code::NeedNotMet => return search(admin, &wanted, which).await,
+        journey => journey?,
+    };
     let mut found = Found::Nothing;
     for traced in journey {
         let settled = traced.steps.iter().any(|step| step.group == DEAD_LETTERS && step.what == Happened::Settled);
         let letter = Letter::of(traced.stored);
-        let about = |dead: &DeadLetter| letter.letter == wanted || dead.original_id().is_ok_and(|id| id == wanted);
-        if letter.dead.as_ref().is_some_and(about) {
+        if letter.is_about(&wanted) {
             let letter = Box::new(letter);
             match settled {
                 // One that waits is rather meant than one that does not.
@@ -190,4 +208,18 @@ pub(crate) async fn find(admin: &dyn Admin, id: &str) -> Result<Found> {
         }
     }
     Ok(found)
+}
+
+/// Finds it among those that wait, where the broker keeps nothing else.
+async fn search(admin: &dyn Admin, wanted: &EventId, which: &Which) -> Result<Found> {
+    let mut letters = Letters::waiting(admin, which.clone()).await?;
+    loop {
+        let page = letters.next().await?;
+        if page.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        if let Some(found) = page.into_iter().find(|letter| letter.is_about(wanted)) {
+            return Ok(Found::Waiting(Box::new(found)));
+        }
+    }
 }

@@ -90,10 +90,31 @@ fn whatever_is_looked_at_follows_its_schema() {
 }
 
 #[test]
+fn a_configuration_is_shown_with_its_places_and_without_its_secrets() {
+    let place = Place::new();
+    let file = place.path("commute.toml");
+    std::fs::write(&file, "broker = 'amqp://me:hunter2@127.0.0.1:1/%2f'\nworkers = 7\n").unwrap();
+    let file = file.to_str().unwrap();
+    let unset = |args: &[&str]| {
+        support::Ran::of(place.command(&[args, &["--json"]].concat()).env_remove("COMMUTE_BROKER").output().unwrap())
+    };
+    let ran = unset(&["contract", "--config", file]);
+    follows("configuration", &ran.out);
+    assert!(ran.out.contains("commute.toml:2:11") && ran.out.contains("\"7\""), "{}", ran.out);
+    assert!(!format!("{}{}", ran.out, ran.err).contains("hunter2"));
+    assert_ne!(ran.code, 0, "that broker cannot be reached");
+    std::fs::write(file, "wokers = 7\n").unwrap();
+    let ran = unset(&["contract", "--config", file]);
+    follows("error", &ran.err);
+    assert!(ran.err.contains("did you mean"), "{}", ran.err);
+}
+
+#[test]
 fn what_fails_says_so_as_json_too() {
     let place = Place::new();
     publish(&place, "o-1", "a", "");
     follows("explain", &json(&place, &["explain"]).done());
+    follows("new", &json(&place, &["new", "hello"]).done());
     for args in [
         &["trace", "nothing"][..],
         &["dead", "discard", "--all"],

@@ -211,3 +211,17 @@ fn one_who_follows_sees_what_comes() {
     tail.kill().unwrap();
     tail.wait().unwrap();
 }
+
+#[test]
+fn one_who_follows_waits_for_a_topic_that_is_not_there_yet() {
+    use std::io::{BufRead, BufReader};
+
+    let place = lived();
+    let mut tail = place.command(&["tail", "news", "--from", "end", "--follow", "--limit", "1"]).spawn().unwrap();
+    let mut said = BufReader::new(tail.stderr.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "there is no topic news yet; waiting for it");
+    place.run(&["publish", "news", "1", "--type", "t", "--id", "first"]).done();
+    let seen = tail.wait_with_output().unwrap();
+    assert!(seen.status.success() && String::from_utf8(seen.stdout).unwrap().contains("first"));
+    assert_eq!(place.run(&["tail", "news2"]).code, 3, "one who does not follow is told at once");
+}

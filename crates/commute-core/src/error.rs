@@ -117,10 +117,8 @@ codes! {
     GroupBusy = "CM0035", retryable: true, remedy: "stop the instances of the service, then do it again";
     /// A configuration file or a variable of the environment is not valid.
     InvalidConfig = "CM0036", retryable: false, remedy: "correct what the message lists; `docs/guide/configuration.md` has every key, its range and its variable";
-    /// An operator and a service do not speak the same control protocol.
-    NotUnderstood = "CM0037", retryable: false, remedy: "use a `commute` program of the service's own version, or a newer one";
     /// The other side speaks another protocol, or another version of it.
-    ProtocolMismatch = "CM0049", retryable: false, remedy: "check that the address is that of a commute node, and that both sides are of versions that know each other";
+    NotUnderstood = "CM0037", retryable: false, remedy: "check that the address is right, and that both sides are of versions that know each other";
 }
 
 impl fmt::Display for Code {

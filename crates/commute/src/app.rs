@@ -66,13 +66,19 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
     pub(crate) traces: Option<Arc<dyn Traces>>,
-    #[cfg(feature = "admin")]
-    pub(crate) admin: crate::endpoints::Wanted,
+    pub(crate) admin: AdminAddress,
     pub(crate) control: Option<PathBuf>,
 }
 
 /// Enough for any number of workers, small enough that the scheduler's tables stay in the cache.
 const WINDOW: usize = 4096;
+
+/// What an app says of its admin address.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AdminAddress {
+    pub(crate) address: Option<String>,
+    pub(crate) beyond_loopback: bool,
+}
 
 /// How much an app holds at once. Every limit has a reason beside its default.
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +112,7 @@ impl App {
             clock: Arc::new(SystemClock),
             config: Config::default(),
             traces: None,
-            #[cfg(feature = "admin")]
-            admin: crate::endpoints::Wanted::default(),
+            admin: AdminAddress::default(),
             control: None,
         }
     }

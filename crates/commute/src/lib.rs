@@ -21,6 +21,8 @@ pub mod middleware;
 mod monitor;
 mod operate;
 mod outcome;
+#[cfg(doctest)]
+mod pages;
 mod parking;
 mod pause;
 mod plan;
@@ -80,19 +82,3 @@ pub use trace::{TraceParent, Traces};
 pub mod __private {
     pub use commute_core::*;
 }
-
-/// The code blocks of the README are compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
-/// And those of the guide's pages about what has no room of its own.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/guide/results.md")]
-#[doc = include_str!("../../../docs/guide/pulling.md")]
-struct ResultsAndPulling;
-
-/// The code blocks of the page about testing are compiled.
-#[cfg(all(doctest, feature = "testing"))]
-#[doc = include_str!("../../../docs/guide/testing.md")]
-struct TestingPage;

@@ -56,6 +56,10 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
     wrong.check(Topic::new(&*app.name).is_ok(), || {
         format!("app name {:?}: use the characters of a topic name", app.name)
     });
+    #[cfg(not(feature = "admin"))]
+    wrong.check(app.admin.address.is_none(), || {
+        "admin is said, and this build of commute is without its feature \"admin\"".to_owned()
+    });
     #[cfg(feature = "admin")]
     if let Err(why) = app.admin.checked() {
         wrong.say(why);

@@ -272,7 +272,11 @@ fn subscription(sub: &Sub, held: Held, published: Option<&TopicStats>, now: Inst
         // `retrying` may have changed since; this is for people who look.
         queued: held.in_flight.saturating_sub(begun),
         retrying,
-        paused: counters.pause.because(),
+        paused: match sub.gate.is_shut() {
+            true => Some(PausedBecause::Operator),
+            // The reader learns a moment later that it goes on.
+            false => counters.pause.because().filter(|why| *why != PausedBecause::Operator),
+        },
         pauses: counters.pause.begun(),
         backlog: counters.backlog(),
         paused_keys: Vec::new(),

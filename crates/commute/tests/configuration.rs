@@ -45,7 +45,7 @@ fn an_unknown_key_is_told_the_nearest_one() {
     refused(
         "zzz = 1",
         "c.toml:1:1: unknown key \"zzz\"; known: broker, broker_file, workers, look_ahead, drain, measure_parallelism, \
-         ignore_unknown_types, queue, mapping, handlers",
+         ignore_unknown_types, queue, mapping, admin, admin_beyond_loopback, control, handlers",
     );
 }
 
@@ -167,7 +167,7 @@ fn all_mistakes_of_a_file_are_said_together_in_its_order() {
     refused(
         "zz = 1\nworkers = 0\n[handlers.t.u]\ntimeout = 1\n",
         "the configuration has 3 faults:\n  - c.toml:1:1: unknown key \"zz\"; known: broker, broker_file, workers, look_ahead, \
-         drain, measure_parallelism, ignore_unknown_types, queue, mapping, handlers\n  - c.toml:2:11: workers is 0; it takes \
+         drain, measure_parallelism, ignore_unknown_types, queue, mapping, admin, admin_beyond_loopback, control, handlers\n  - c.toml:2:11: workers is 0; it takes \
          a whole number from 1 to 65536\n  - c.toml:4:11: handlers.t.u.timeout needs a unit; there are ms, s, m, h and d, \
          as in \"30s\"",
     );

@@ -503,7 +503,7 @@ async fn whoever_comes_in_through_the_broker_finds_the_app_while_it_runs() {
     assert_eq!(service.operate(pause(None)).await.unwrap(), Report::Done(1));
     assert_eq!(service.operate(pause(None)).await.unwrap(), Report::Done(0));
     let Report::Json(stats) = service.operate(Operation::Stats).await.unwrap() else { panic!("JSON") };
-    assert_eq!(stats["subscriptions"][0]["paused"], true);
+    assert_eq!(stats["subscriptions"][0]["paused"], "operator");
     let Report::Json(contract) = service.operate(Operation::Contract).await.unwrap() else { panic!("JSON") };
     assert_eq!(contract["app"], "app");
     let resume = Operation::Resume { subscription: pings.clone(), key: None };

@@ -16,7 +16,14 @@ use shop::trouble::Trouble;
 fn service(data: &Path) -> impl FnMut(SharedBroker) -> commute::Result<App> + use<> {
     let data = data.to_owned();
     move |broker| {
-        let setting = Setting { broker, namespace: None, data: data.clone(), workers: 8, trouble: Trouble::default() };
+        let setting = Setting {
+            broker,
+            namespace: None,
+            data: data.clone(),
+            workers: 8,
+            trouble: Trouble::default(),
+            config: Default::default(),
+        };
         inventory(&setting).map(|(app, _db)| app)
     }
 }

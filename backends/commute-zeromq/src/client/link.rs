@@ -556,7 +556,7 @@ async fn greeted(options: &Options, session: Option<String>) -> Result<(Wires, W
         let limits = Limits { message_bytes: MESSAGE_BYTES, frames: FRAMES };
         let foreign = |cause: std::io::Error| {
             let detail = format!("{} is no commute node", options.place);
-            Error::new(Code::ProtocolMismatch, detail).caused_by(cause)
+            Error::new(Code::NotUnderstood, detail).caused_by(cause)
         };
         let mut wires = greet(read, write, Role::Client, limits).await.map_err(foreign)?;
         let welcome = hello(options, session, &mut wires).await?;
@@ -589,7 +589,7 @@ async fn hello(options: &Options, session: Option<String>, wires: &mut Wires) ->
     match reply.kind {
         Kind::Welcome => reply.header(),
         Kind::Refused => Err(reply.error()),
-        other => Err(Error::new(Code::ProtocolMismatch, format!("{other:?} where a WELCOME was due"))),
+        other => Err(Error::new(Code::NotUnderstood, format!("{other:?} where a WELCOME was due"))),
     }
 }
 

@@ -26,7 +26,7 @@ impl Remote {
     /// Connects to a node that is there.
     ///
     /// # Errors
-    /// `BrokerUnavailable` when nobody listens; `ProtocolMismatch`; `AccessRefused`.
+    /// `BrokerUnavailable` when nobody listens; `NotUnderstood`; `AccessRefused`.
     pub(crate) async fn connect(options: Options) -> Result<Arc<Self>> {
         let address = options.place.to_string();
         let (link, given) = Link::connect(options).await?;

@@ -87,7 +87,7 @@ impl Asked {
         match self {
             Asked::Publish { batches } => match reply.header::<Stored>() {
                 Ok(stored) if stored.receipts.len() != batches.iter().map(|(batch, _)| batch.len()).sum::<usize>() => {
-                    let wrong = || Error::new(Code::ProtocolMismatch, "as many receipts as events were due");
+                    let wrong = || Error::new(Code::NotUnderstood, "as many receipts as events were due");
                     Asked::Publish { batches }.fail(wrong);
                 }
                 Ok(stored) => {

@@ -59,18 +59,27 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     if session.send(Input::Attach(Peer { connection, outgoing, local })).await.is_err() {
         return;
     }
-    tokio::select! {
-        () = writing(&mut write, rest, lease) => {}
-        ended = reading(lease, &mut read, &session, &pongs) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection is ended");
-                let said = write.send(frames(Message::refused(0, &error)));
-                let _ = timeout(shared.options.heartbeat, said).await;
-            }
+    let heartbeat = shared.options.heartbeat;
+    let ended = {
+        let writing = writing(&mut write, rest, lease);
+        tokio::pin!(writing);
+        let ended = tokio::select! {
+            () = &mut writing => None,
+            ended = reading(lease, &mut read, &session, &pongs) => Some(ended),
+        };
+        // The session lets go of the connection now, if it has not, and what it said last goes out before anything else.
+        let _ = session.send(Input::Detach(connection)).await;
+        if ended.is_some() {
+            let _ = timeout(heartbeat, writing).await;
         }
+        ended
+    };
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "a connection is ended");
+        let said = write.send(frames(Message::refused(0, &error)));
+        let _ = timeout(heartbeat, said).await;
     }
-    let _ = session.send(Input::Detach(connection)).await;
-    farewell(Wires { read, write }, shared.options.heartbeat).await;
+    farewell(Wires { read, write }, heartbeat).await;
 }
 
 /// Ends a connection so that what was said last arrives: whoever closes while there is something to read takes back what it said.
@@ -84,7 +93,7 @@ async fn farewell(Wires { read, mut write }: Wires, time: Duration) {
 }
 
 fn refused(cause: std::io::Error) -> Error {
-    Error::new(Code::ProtocolMismatch, "the connection speaks no protocol of ours").caused_by(cause)
+    Error::new(Code::NotUnderstood, "the connection speaks no protocol of ours").caused_by(cause)
 }
 
 fn frames(message: Message) -> Item {
@@ -148,10 +157,10 @@ async fn expect(wires: &mut Wires, kind: Kind) -> Result<Message> {
             let message = Message::from_frames(parts)?;
             match message.kind == kind {
                 true => Ok(message),
-                false => Err(Error::new(Code::ProtocolMismatch, format!("{:?} where {kind:?} was due", message.kind))),
+                false => Err(Error::new(Code::NotUnderstood, format!("{:?} where {kind:?} was due", message.kind))),
             }
         }
-        Some(Ok(Item::Command(..))) => Err(Error::new(Code::ProtocolMismatch, "a command where a message was due")),
+        Some(Ok(Item::Command(..))) => Err(Error::new(Code::NotUnderstood, "a command where a message was due")),
         Some(Err(cause)) => Err(refused(cause)),
         None => Err(Error::new(Code::BrokerUnavailable, "the connection ended")),
     }

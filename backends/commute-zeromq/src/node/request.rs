@@ -114,7 +114,7 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
                 reply(number, Message::new(Kind::Controlled, number, &answered))
             })
         }
-        other => return Err(Error::new(Code::ProtocolMismatch, format!("{other:?} is nothing that a client asks"))),
+        other => return Err(Error::new(Code::NotUnderstood, format!("{other:?} is nothing that a client asks"))),
     })
 }
 

@@ -227,7 +227,7 @@ impl Session {
             return;
         }
         if number == 0 {
-            return self.end(&Error::new(Code::ProtocolMismatch, "a request without a number"));
+            return self.end(&Error::new(Code::NotUnderstood, "a request without a number"));
         }
         if self.pending.contains(&number) {
             return;
@@ -261,7 +261,7 @@ impl Session {
         let options = &self.shared.options;
         let most = (UNHEARD * options.max_in_flight, UNHEARD_BYTES * options.max_message_bytes);
         if self.answers.kept.len() > most.0 || self.answers.bytes > most.1 {
-            self.end(&Error::new(Code::ProtocolMismatch, "the client does not say which answers it has"));
+            self.end(&Error::new(Code::NotUnderstood, "the client does not say which answers it has"));
         }
     }
 

@@ -123,7 +123,7 @@ impl Open {
     /// first gets first. Takes nothing while nobody is there to get it.
     ///
     /// # Errors
-    /// `ProtocolMismatch` when it waits twice already. The broker's.
+    /// `NotUnderstood` when it waits twice already. The broker's.
     pub(crate) async fn take(&self, want: Want, mut present: watch::Receiver<bool>) -> Result<Vec<Delivery>> {
         let _taking = Taking::begin(self)?;
         let taking = async {
@@ -162,10 +162,7 @@ impl<'a> Taking<'a> {
     fn begin(open: &'a Open) -> Result<Self> {
         let mut held = open.held();
         if held.taking >= TAKING {
-            return Err(Error::new(
-                Code::ProtocolMismatch,
-                format!("more than {TAKING} TAKEs of a subscription at once"),
-            ));
+            return Err(Error::new(Code::NotUnderstood, format!("more than {TAKING} TAKEs of a subscription at once")));
         }
         held.taking += 1;
         Ok(Taking(open))

@@ -1,6 +1,8 @@
-//! `commute contract`: what running services are promised.
+//! `commute contract`: what running services are promised, or what a configuration file would make of one.
 
-use commute::Intent;
+use std::path::{Path, PathBuf};
+
+use commute::{Config, Intent};
 use commute_core::operate::{Operation, Report};
 use serde_json::Value;
 
@@ -14,9 +16,15 @@ pub(crate) struct Args {
     /// Only this app.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
+    /// What this file and the environment say, and what the broker that they name gives; no service needs to run.
+    #[arg(long, value_name = "FILE", conflicts_with = "app")]
+    config: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
+    if let Some(file) = &args.config {
+        return configured(file, session).await;
+    }
     let console = session.console(Intent::Look).await?;
     let mut apps = console.apps().await?;
     apps.retain(|app| args.app.as_ref().is_none_or(|wanted| app.app() == *wanted));
@@ -32,6 +40,18 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
         }
     }
     Ok(Exit::Done)
+}
+
+async fn configured(file: &Path, session: &mut Session) -> Result {
+    let checked = Config::from_file(file)?.environment()?.check().await?;
+    match session.out.json {
+        true => session.out.object(&checked)?,
+        false => session.out.line(checked.to_string())?,
+    }
+    match checked.unreachable {
+        Some(_) => Ok(Exit::Failed),
+        None => Ok(Exit::Done),
+    }
 }
 
 /// Names and values, each level further in.

@@ -30,6 +30,9 @@ pub(crate) enum Args {
     Show {
         /// Its id, or that of the event that was given up.
         id: String,
+        /// The topic of dead letters, for servers that do not list their topics.
+        #[arg(long, value_name = "TOPIC")]
+        topic: Option<String>,
     },
     /// Publish originals again, for the groups that gave them up.
     Redrive(Chosen),
@@ -58,7 +61,7 @@ pub(crate) struct Chosen {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
     match args {
         Args::List { which, paging } => list(which, paging, session).await,
-        Args::Show { id } => show(&id, session).await,
+        Args::Show { id, topic } => show(&id, Which { topic, ..Which::default() }, session).await,
         Args::Redrive(chosen) => decide(chosen, Decision::Redrive, session).await,
         Args::Discard { chosen, sure } => {
             let what = if chosen.all { "all these dead letters".to_owned() } else { chosen.ids.join(", ") };
@@ -96,6 +99,8 @@ async fn list(which: Which, paging: Paging, session: &mut Session) -> Result {
             last = Some(format!("{}:{}", letter.topic, letter.position));
         }
     }
+    drop(letters);
+    console.close().await?;
     match (session.out.json, shown) {
         (true, _) => {}
         (false, 0) => session.out.line("no dead letter waits")?,
@@ -119,9 +124,11 @@ fn row(letter: &Letter) -> Vec<Cell> {
     ]
 }
 
-async fn show(id: &str, session: &mut Session) -> Result {
+async fn show(id: &str, which: Which, session: &mut Session) -> Result {
     let console = session.console(Intent::Look).await?;
-    let (letter, state) = match find(console.admin()?, id).await? {
+    let found = find(console.admin()?, id, &which).await?;
+    console.close().await?;
+    let (letter, state) = match found {
         Found::Waiting(letter) => (letter, "waiting"),
         Found::Settled(letter) => (letter, "settled"),
         Found::Nothing => return Err(unknown(id)),
@@ -223,7 +230,7 @@ async fn decide(chosen: Chosen, decision: Decision, session: &mut Session) -> Re
     let mut deciding = Deciding { admin: console.admin()?, decision, tally, kept: Vec::new(), bar, each };
     let decided = match chosen.all {
         true => deciding.all(chosen.which, session).await,
-        false => deciding.named(&chosen.ids, session).await,
+        false => deciding.named(&chosen.ids, &chosen.which, session).await,
     };
     deciding.bar.finish_and_clear();
     let tally = deciding.tally;
@@ -259,9 +266,9 @@ impl Deciding<'_> {
         }
     }
 
-    async fn named(&mut self, ids: &[String], session: &mut Session) -> Result<()> {
+    async fn named(&mut self, ids: &[String], which: &Which, session: &mut Session) -> Result<()> {
         for id in ids {
-            match find(self.admin, id).await? {
+            match find(self.admin, id, which).await? {
                 Found::Waiting(letter) => self.page(vec![*letter], session).await?,
                 Found::Settled(letter) => {
                     self.tally.already += 1;

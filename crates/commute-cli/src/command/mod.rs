@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod hold;
 pub(crate) mod lanes;
+pub(crate) mod new;
 pub(crate) mod node;
 pub(crate) mod parked;
 pub(crate) mod publish;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Exit {
     let mut session = Session::new(cli.global);
     let s = &mut session;
     let done = match cli.command {
+        Command::New(args) => new::run(&args, s),
         Command::Publish(args) => publish::run(args, s).await,
         Command::Tail(args) => tail::run(args, s).await,
         Command::Topics(args) => topics::run(args, s).await,

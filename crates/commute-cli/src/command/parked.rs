@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Paging;
 use crate::confirm::Sure;
 use crate::exit::{Exit, Failure, Result};
-use crate::letters::{Found, find, waiting};
+use crate::letters::{Found, Which, find, waiting};
 use crate::running::{count, operate};
 use crate::session::Session;
 use crate::show::{Cell, Table, Tone};
@@ -321,7 +321,9 @@ async fn discard(admin: &dyn Admin, event: &EventId) -> Result<()> {
         message: format!("event {event} is given up, and its dead letter waits: {}", failure.message),
         ..failure
     };
-    let Found::Waiting(letter) = find(admin, event.as_str()).await.map_err(left)? else { return Ok(()) };
+    let Found::Waiting(letter) = find(admin, event.as_str(), &Which::default()).await.map_err(left)? else {
+        return Ok(());
+    };
     let ended = vec![Ended { position: letter.position, publish: Vec::new() }];
     match admin.end(waiting(&letter.topic)?, ended).await {
         Ok(_) => Ok(()),

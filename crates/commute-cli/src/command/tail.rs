@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use commute::admin::{Begin, StoredEvent};
-use commute::{EventId, Intent, Reached, Topic};
+use commute::{Code, Console, EventId, Intent, Reached, Topic};
 
 use crate::exit::{Exit, Failure, Result};
 use crate::session::Session;
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Begin so many events before the end; 10 unless said.
     #[arg(long, value_name = "N")]
     last: Option<u64>,
-    /// Go on with what comes.
+    /// Go on with what comes; a topic that is not there yet is waited for.
     #[arg(long, short)]
     follow: bool,
     /// Only events of this type.
@@ -62,10 +62,18 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
     let topic = Topic::new(&args.topic)?;
     let mut from = args.from.map_or(Begin::Last(args.last.unwrap_or(10)), |from| from.0);
     let mut console = session.console(Intent::Look).await?;
-    let mut shown = 0;
+    let (mut shown, mut awaited) = (0, false);
     loop {
         let page = match console.admin()?.read(topic.clone(), from, PAGE).await {
             Ok(page) => page,
+            Err(error) if args.follow && error.code() == Code::NotFound && shown == 0 => {
+                if !awaited && !session.out.json {
+                    session.out.note(&format!("there is no topic {topic} yet; waiting for it"));
+                }
+                (awaited, from) = (true, Begin::Position(0));
+                pause(&mut console, session).await?;
+                continue;
+            }
             Err(error) if shown > 0 => {
                 session.out.flush()?;
                 let failure = Failure::from(error);
@@ -88,15 +96,21 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
             if !args.follow {
                 return Ok(Exit::Done);
             }
-            if *console.reached() != Reached::Files {
-                tokio::time::sleep(PAUSE).await;
-            } else {
-                tokio::time::sleep(LONG_PAUSE).await;
-                // What a service that starts now publishes is not in files that were read before.
-                console = session.reach(Intent::Look).await?;
-            }
+            pause(&mut console, session).await?;
         }
     }
+}
+
+/// Lets some time pass before the end of a topic is looked at again.
+async fn pause(console: &mut Console, session: &Session) -> Result<()> {
+    if *console.reached() != Reached::Files {
+        tokio::time::sleep(PAUSE).await;
+        return Ok(());
+    }
+    tokio::time::sleep(LONG_PAUSE).await;
+    // What a service that starts now publishes is not in files that were read before.
+    *console = session.reach(Intent::Look).await?;
+    Ok(())
 }
 
 fn show(stored: &StoredEvent, full: bool, session: &mut Session) -> Result<()> {

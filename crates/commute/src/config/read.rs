@@ -140,6 +140,10 @@ impl Reader {
                     return self.refuse(&node.place, format!("{path} takes {}{near}", key.kind.takes()));
                 }
             },
+            (Kind::Text(set), Value::Text(text)) if !text.is_empty() => {
+                let (set, text) = (*set, text.clone());
+                Arc::new(move |to| set(to, text.clone()))
+            }
             (Kind::Topic(set), Value::Text(topic)) => {
                 let (set, topic) = (*set, topic.clone());
                 self.topic(&node.place, path, &topic);

@@ -34,6 +34,8 @@ pub(super) enum Kind<T: 'static> {
     Mark(fn(T) -> T),
     /// One of these words.
     Word(&'static [Word<T>]),
+    /// Any text but an empty one.
+    Text(fn(T, String) -> T),
     /// The name of any topic.
     Topic(fn(T, String) -> T),
     /// Topics that the app subscribes to.
@@ -103,6 +105,27 @@ pub(super) const APP: &[Key<App>] = &[
         "mapping",
         Kind::MappingByTopic(App::mapping),
         "By topic: how messages that are no CloudEvents become events. Replaces the builder's whole mapping.",
+    ),
+    key(
+        "admin",
+        Kind::Text(|mut app, address| {
+            app.admin.address = Some(address);
+            app
+        }),
+        "The IP address and port that answers with metrics and health over HTTP: none. Needs the feature `admin`.",
+    ),
+    key(
+        "admin_beyond_loopback",
+        Kind::Flag(|mut app, beyond| {
+            app.admin.beyond_loopback = beyond;
+            app
+        }),
+        "Whether the admin address may be one that other machines reach: false.",
+    ),
+    key(
+        "control",
+        Kind::Text(|app, path| app.control(path)),
+        "The Unix socket at which `commute --socket` finds the app: none; a broker that is a directory has one there.",
     ),
     key("handlers", Kind::Handlers, "By topic and type: what is said of a handler."),
 ];
@@ -247,6 +270,7 @@ impl<T> Kind<T> {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
                 words.join(" or ")
             }
+            Kind::Text(_) => "a text".to_owned(),
             Kind::Topic(_) => "the name of a topic".to_owned(),
             Kind::Topics(_) => "a list of topics".to_owned(),
             Kind::Url => "a URL".to_owned(),

@@ -58,7 +58,8 @@ fn picture(app: &App) -> String {
         })
         .collect();
     let limits = (app.workers, app.limits, app.drain, app.measure);
-    format!("{limits:?} {:?} {:?} {:?} {handlers:#?}", app.ignored, app.mappings, app.queues)
+    let doors = (&app.admin, &app.control);
+    format!("{limits:?} {doors:?} {:?} {:?} {:?} {handlers:#?}", app.ignored, app.mappings, app.queues)
 }
 
 fn configured(config: Config, app: App) -> Result<String, Error> {
@@ -83,6 +84,15 @@ fn a_key_of_an_app_does_what_the_builder_does() {
         ("ignore_unknown_types = ['shop.questions']", &[("COMMUTE_IGNORE_UNKNOWN_TYPES", "shop.questions, ")], |app| {
             app.ignore_unknown_types("shop.questions")
         }),
+        ("admin = '127.0.0.1:0'", &[("COMMUTE_ADMIN", "127.0.0.1:0")], |mut app| {
+            app.admin.address = Some("127.0.0.1:0".to_owned());
+            app
+        }),
+        ("admin_beyond_loopback = true", &[("COMMUTE_ADMIN_BEYOND_LOOPBACK", "true")], |mut app| {
+            app.admin.beyond_loopback = true;
+            app
+        }),
+        ("control = '/run/app.sock'", &[("COMMUTE_CONTROL", "/run/app.sock")], |app| app.control("/run/app.sock")),
         ("queue.'shop.questions' = 'old'", &[], |app| app.queue("shop.questions", "old")),
         ("mapping.'shop.questions'.type = {text = 'test.asked'}", &[], |app| {
             app.mapping("shop.questions", Mapping::of(text("test.asked")))

@@ -12,6 +12,7 @@ use commute_core::{
 };
 
 use super::client::Line;
+use super::taking::Taking;
 use crate::drivers;
 
 /// What an operator wants to do.
@@ -75,7 +76,13 @@ pub struct Console {
 enum Way {
     Owner(Remote<Line>),
     Files(SharedAdmin),
-    Broker(SharedBroker),
+    Broker(SharedBroker, Taking),
+}
+
+impl Way {
+    fn broker(broker: SharedBroker) -> Self {
+        Way::Broker(broker.clone(), Taking::new(broker))
+    }
 }
 
 impl Console {
@@ -89,7 +96,7 @@ impl Console {
         let driver = drivers::driver(&address)?;
         let Some(files) = &driver.files else {
             let broker = crate::connect(url).await?;
-            return Ok(Console { reached: Reached::Server(broker.driver()), way: Way::Broker(broker) });
+            return Ok(Console { reached: Reached::Server(broker.driver()), way: Way::broker(broker) });
         };
         let socket = (files.socket)(&address)?;
         if let Some(console) = Self::asking(&socket).await? {
@@ -126,7 +133,7 @@ impl Console {
         if intent == Intent::Look {
             return Ok(Console { way: Way::Files((files.read)(address).await?), reached: Reached::Files });
         }
-        Ok(Console { way: Way::Broker(crate::connect(url).await?), reached: Reached::Opened })
+        Ok(Console { way: Way::broker(crate::connect(url).await?), reached: Reached::Opened })
     }
 
     /// Who answers.
@@ -134,18 +141,16 @@ impl Console {
         &self.reached
     }
 
-    /// What the broker lets an operator see and do.
+    /// What the broker lets an operator see and do. From a server without an administration dead letters can be taken like
+    /// deliveries, by the name of their topic; the rest is refused. What was taken and not ended goes back with [`Console::close`].
     ///
     /// # Errors
-    /// `NeedNotMet` when that is nothing.
+    /// None now; a way that has no administration would say `NeedNotMet`.
     pub fn admin(&self) -> Result<&dyn Admin> {
         match &self.way {
             Way::Owner(remote) => Ok(remote),
             Way::Files(admin) => Ok(&**admin),
-            Way::Broker(broker) => broker.admin().ok_or_else(|| {
-                let driver = broker.driver();
-                Error::new(Code::NeedNotMet, format!("{driver} has no administration; use the server's own tools"))
-            }),
+            Way::Broker(broker, taking) => Ok(broker.admin().unwrap_or(taking)),
         }
     }
 
@@ -159,7 +164,7 @@ impl Console {
                 Ok(remote.apps().await?.into_iter().map(|app| Arc::new(app) as Arc<dyn Operate>).collect())
             }
             Way::Files(_) => Ok(Vec::new()),
-            Way::Broker(broker) => Ok(broker.attached().map(Attached::running).unwrap_or_default()),
+            Way::Broker(broker, _) => Ok(broker.attached().map(Attached::running).unwrap_or_default()),
         }
     }
 
@@ -171,7 +176,7 @@ impl Console {
         match &self.way {
             Way::Owner(remote) => remote.publish(batch),
             Way::Files(_) => Box::pin(async { Err(Error::new(Code::NeedNotMet, "this console only looks")) }),
-            Way::Broker(broker) => broker.publish(batch),
+            Way::Broker(broker, _) => broker.publish(batch),
         }
     }
 
@@ -183,7 +188,7 @@ impl Console {
         match &self.way {
             Way::Owner(remote) => remote.capabilities().await.map(Some),
             Way::Files(_) => Ok(None),
-            Way::Broker(broker) => Ok(serde_json::to_value(broker.capabilities()).ok()),
+            Way::Broker(broker, _) => Ok(serde_json::to_value(broker.capabilities()).ok()),
         }
     }
 
@@ -193,7 +198,10 @@ impl Console {
     /// The broker's.
     pub async fn close(self) -> Result<()> {
         match self.way {
-            Way::Broker(broker) => broker.close().await,
+            Way::Broker(broker, taking) => {
+                taking.give_back().await?;
+                broker.close().await
+            }
             _ => Ok(()),
         }
     }

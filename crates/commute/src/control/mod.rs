@@ -14,6 +14,7 @@ mod console;
 mod front;
 mod server;
 mod socket;
+mod taking;
 
 pub use console::{Console, Intent, Reached};
 pub(crate) use front::{Front, served};

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::app::AdminAddress;
 use crate::monitor::Monitor;
 
 /// How many connections there may be at once: a scraper, the probes and a few people, several times over.
@@ -33,14 +34,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// How long to wait after no connection could be accepted, which is when the process has no file descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// What an app says of its admin address.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted {
-    pub(crate) address: Option<String>,
-    pub(crate) beyond_loopback: bool,
-}
-
-impl Wanted {
+impl AdminAddress {
     /// The address, if one is wanted and allowed; what is wrong otherwise.
     pub(crate) fn checked(&self) -> Result<Option<SocketAddr>, String> {
         let Some(address) = &self.address else { return Ok(None) };
@@ -137,7 +131,7 @@ mod tests {
     use super::*;
 
     fn checked(address: &str, beyond_loopback: bool) -> Result<Option<SocketAddr>, String> {
-        Wanted { address: Some(address.to_owned()), beyond_loopback }.checked()
+        AdminAddress { address: Some(address.to_owned()), beyond_loopback }.checked()
     }
 
     #[test]

@@ -42,6 +42,44 @@ async fn restarts_and_crashes_lose_nothing_in_a_directory() -> commute::Result<(
     survives(&url).await
 }
 
+/// What every broker can do: fail, come back, crash, dead letter. Time is real on a server, so the back-off is waited for.
+async fn comes_through(url: &str) -> commute::Result<()> {
+    let log = Log::default();
+    let mut app = TestApp::start(again(&log)).on(url).await?;
+    app.fail(PINGS, PING).key("a").attempts(1..=2).retry("down");
+    app.fail(PINGS, PING).key("c").crash();
+    app.fail(PINGS, PING).key("d").reject("never");
+    for (n, key) in (1..).zip(["a", "b", "a", "d"]) {
+        app.publish(PINGS, &ping(key, n)).await?;
+    }
+    app.idle().await?;
+    app.advance(Duration::from_secs(1)).await?;
+    // Alone, because without a store a crash repeats whatever was not settled.
+    app.publish(PINGS, &ping("c", 5)).await?;
+    app.idle().await?;
+    app.handled::<Ping>(PINGS).times(4).in_order(|ping| ping.key.clone());
+    app.published::<Pong>(PONGS).times(4);
+    app.dead_letters().of::<Ping>().once();
+    app.parked().none();
+    app.restart().await?;
+    app.publish(PINGS, &ping("b", 6)).await?;
+    app.idle().await?;
+    app.handled::<Ping>(PINGS).times(5);
+    app.stop().await
+}
+
+#[tokio::test]
+async fn the_same_body_comes_through_in_memory() -> commute::Result<()> {
+    comes_through("memory:").await
+}
+
+#[cfg(feature = "server-tests")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_body_comes_through_on_a_server() -> commute::Result<()> {
+    let url = std::env::var("COMMUTE_TEST_SERVER").expect("COMMUTE_TEST_SERVER is the URL of a server");
+    comes_through(&url).await
+}
+
 #[tokio::test]
 async fn a_crash_after_the_effect_repeats_it_without_a_store() -> commute::Result<()> {
     let log = Log::default();
