@@ -1,14 +1,15 @@
 //! The `commute` program: an operator's way to events, dead letters, lanes and services.
 //!
 //! ```text
-//! args ─► session ─► command/… ─► Console ─► owner, files or server
-//!            └─► show: tables for people, JSON lines for programs
+//! cli ─► session ─► command/… ─► Console ─► owner, files or server
+//!           └─► show: tables for people, JSON lines for programs
 //! ```
 
-mod args;
+mod cli;
 mod command;
 mod confirm;
 mod exit;
+mod global;
 mod letters;
 mod running;
 mod session;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = match args::Cli::try_parse() {
+    let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             return exit::Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(command::run(cli));
+    let exit = runtime.block_on(cli::run(cli));
     // A thread that waits for standard input must not keep the program from ending.
     runtime.shutdown_background();
     exit.into()

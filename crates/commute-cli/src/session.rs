@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use commute::{Console, Intent};
 
-use crate::args::Global;
 use crate::exit::{Exit, Failure, Result};
+use crate::global::Global;
 use crate::show::Out;
 
 /// The directory that is taken when none is named.

@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::args::Color;
 use crate::exit::Failure;
+use crate::global::Color;
 
 /// Where output goes, and in which form.
 pub(crate) struct Out {

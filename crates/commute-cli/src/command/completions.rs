@@ -1,9 +1,7 @@
 //! `commute completions`: what a shell needs to complete the command line.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::exit::{Exit, Result};
 
 #[derive(Debug, clap::Args)]
@@ -12,9 +10,9 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: Args) -> Result {
+pub(crate) fn run(args: Args, mut program: clap::Command) -> Result {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "commute", &mut script);
+    clap_complete::generate(args.shell, &mut program, "commute", &mut script);
     std::io::Write::write_all(&mut std::io::stdout(), &script)?;
     Ok(Exit::Done)
 }

@@ -1,14 +1,14 @@
-//! The command line: what every command understands, and the commands.
+//! The command line: the commands, and which file runs each.
 
-use std::path::PathBuf;
-
-use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::command::{
     completions, contract, dead, doctor, explain, hold, lanes, new, node, parked, publish, replay, skip, status, tail,
     topics, trace,
 };
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
+use crate::global::Global;
+use crate::session::Session;
 
 /// Events, dead letters, lanes and services of commute.
 #[derive(Debug, Parser)]
@@ -18,34 +18,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// What every command understands.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Global {
-    /// The broker, as in embedded:data; without it the directory `data` here, if there is one.
-    #[arg(long, global = true, value_name = "URL", env = "COMMUTE_BROKER", hide_env_values = true)]
-    pub(crate) broker: Option<String>,
-    /// The socket of a running app, instead of a broker.
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "broker")]
-    pub(crate) socket: Option<PathBuf>,
-    /// One JSON object per line, instead of tables.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// When to use colours; NO_COLOR turns them off, too.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: Color,
-}
-
-/// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Color {
-    /// On a terminal.
-    Auto,
-    /// Everywhere.
-    Always,
-    /// Nowhere.
-    Never,
 }
 
 /// The commands.
@@ -91,11 +63,44 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
+/// Runs a command, and says why when it fails.
+pub(crate) async fn run(cli: Cli) -> Exit {
+    let mut session = Session::new(cli.global);
+    let s = &mut session;
+    let done = match cli.command {
+        Command::New(args) => new::run(&args, s),
+        Command::Publish(args) => publish::run(args, s).await,
+        Command::Tail(args) => tail::run(args, s).await,
+        Command::Topics(args) => topics::run(args, s).await,
+        Command::Status(args) => status::run(args, s).await,
+        Command::Lanes(args) => lanes::run(args, s).await,
+        Command::Trace(args) => trace::run(args, s).await,
+        Command::Dead(args) => dead::run(args, s).await,
+        Command::Parked(args) => parked::run(args, s).await,
+        Command::Pause(args) => hold::pause(args, s).await,
+        Command::Resume(args) => hold::resume(args, s).await,
+        Command::Skip(args) => skip::run(args, s).await,
+        Command::Replay(args) => replay::run(args, s).await,
+        Command::Contract(args) => contract::run(args, s).await,
+        Command::Node(args) => node::run(args, s).await,
+        Command::Doctor(args) => doctor::run(args, s).await,
+        Command::Explain(args) => explain::run(args, s),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+    };
+    let flushed = session.out.flush().map_err(Failure::from);
+    match done.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(failure) if failure.silent => Exit::Done,
+        Err(failure) => {
+            session.out.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-
-    use clap::CommandFactory;
 
     use super::*;
 
