@@ -41,7 +41,8 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
         ];
         // All read the same records.
         let consumed = [
-            ("rdkafka", Cost::of(events, raw.consume(ours, events)).await?),
+            ("rdkafka", Cost::of(events, raw.consume(ours, events, false)).await?),
+            ("rdkafka, headers read", Cost::of(events, raw.consume(ours, events, true)).await?),
             ("commute", Cost::of(events, ours_consumed(&broker, ours, events)).await?),
         ];
         let mut peers = Vec::new();
@@ -62,6 +63,7 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
     publish.ratio("commute", "rdkafka", Some(0.9));
     publish.ratio("commute", "rdkafka with our headers", None);
     consume.ratio("commute", "rdkafka", Some(0.9));
+    consume.ratio("commute", "rdkafka, headers read", None);
     consume.ratio("commute", "RustStream, tracked", Some(1.0));
     consume.ratio("commute", "RustStream, tracked, 64 workers by key", Some(1.0));
     Ok(publish.rows().into_iter().chain(consume.rows()).collect())

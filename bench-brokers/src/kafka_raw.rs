@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
-use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 
 use crate::load::{Posted, posted};
@@ -84,8 +84,9 @@ impl Raw {
         Ok(began.elapsed())
     }
 
-    /// Consumes so many records, stores the offset of each and commits now and then. From the first to the last.
-    pub(crate) async fn consume(&self, topic: &str, events: usize) -> Result<Duration> {
+    /// Consumes so many records, stores the offset of each and commits now and then; reads the headers, too, if it is told.
+    /// From the first to the last.
+    pub(crate) async fn consume(&self, topic: &str, events: usize, headers: bool) -> Result<Duration> {
         let consumer: StreamConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.servers)
             .set("log_level", "4")
@@ -106,6 +107,11 @@ impl Raw {
             began.get_or_insert_with(Instant::now);
             let event: Posted = serde_json::from_slice(message.payload().unwrap_or_default())?;
             std::hint::black_box(event);
+            if headers && let Some(headers) = message.headers() {
+                for Header { key, value } in headers.iter() {
+                    std::hint::black_box((key, std::str::from_utf8(value.unwrap_or_default())?));
+                }
+            }
             consumer.store_offset_from_message(&message)?;
             if n % COMMIT == 0 || n == events {
                 consumer.commit_consumer_state(CommitMode::Async)?;
