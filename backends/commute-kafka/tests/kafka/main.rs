@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 mod instances;
 mod replicated;
+mod settings;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
