@@ -1,12 +1,14 @@
 //! The Kafka broker: connects, publishes, subscribes, closes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use commute_core::{
-    BoxFuture, Broker, Capabilities, Code, Error, Outgoing, Receipt, Result, Subscription, SubscriptionSpec,
+    BoxFuture, Broker, Capabilities, Code, Error, Outgoing, Receipt, Result, Server, Subscription, SubscriptionSpec,
 };
+use rdkafka::admin::ResourceSpecifier;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -15,11 +17,12 @@ use crate::client::{ANSWER, Ear};
 use crate::error::code;
 use crate::membership::wait_for;
 use crate::options::Options;
+use crate::progress::LONGEST_POINTER;
 use crate::publisher::{Item, Publisher};
 use crate::settler::blocking;
 use crate::subscribe::{Open, open};
 use crate::topics::Topics;
-use crate::wire;
+use crate::{server, wire};
 
 /// How long closing waits for what was accepted, and for subscriptions to leave their groups.
 const CLOSE: Duration = Duration::from_secs(30);
@@ -30,6 +33,9 @@ const PROBE: &str = "__consumer_offsets";
 pub(crate) struct Link {
     pub(crate) options: Options,
     limits: Limits,
+    server: Server,
+    /// How much the metadata of a commit may take.
+    metadata_bytes: AtomicUsize,
     publisher: Arc<Publisher>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,7 +47,22 @@ impl Link {
 
     /// How much the metadata of a commit may take.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        self.limits.metadata_bytes
+        self.metadata_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The server did not take a commit because of its metadata, of which there was no more than this: from now on all of
+    /// it goes aside. Answers whether that can help.
+    pub(crate) fn lower_metadata(&self, longest: usize) -> bool {
+        let helps = longest > LONGEST_POINTER;
+        if helps && self.metadata_bytes.swap(0, Ordering::Relaxed) > 0 {
+            tracing::warn!(
+                server = self.options.label(),
+                longest,
+                "the server takes less metadata than it is known to (offset.metadata.max.bytes): progress that has gaps goes \
+                 to the topic beside the source"
+            );
+        }
+        helps
     }
 }
 
@@ -77,10 +98,11 @@ struct Opened {
 }
 
 impl Kafka {
-    /// Connects: checks that a server answers and takes the credentials.
+    /// Connects: checks that a server answers, takes the credentials, and will do.
     ///
     /// # Errors
-    /// `BrokerUnavailable`, `AccessRefused`, `TlsFailed`, `InvalidOption`.
+    /// `BrokerUnavailable`, `AccessRefused`, `TlsFailed`, `InvalidOption`, or `NeedNotMet` when the server is set too
+    /// small.
     pub async fn connect(options: Options) -> Result<Arc<Self>> {
         let link = blocking(move || connect(options)).await?;
         let (label, capabilities) = (link.options.label(), link.limits.capabilities());
@@ -106,7 +128,7 @@ fn connect(options: Options) -> Result<Link> {
     let topics = Topics::new(&options, &ear)?;
     let label = options.label();
     let until = Instant::now() + ANSWER;
-    let server = loop {
+    let asked = loop {
         let answer = topics.asker.fetch_metadata(Some(PROBE), Duration::from_millis(500));
         if let Ok(found) = &answer
             && let Some(server) = found.brokers().first()
@@ -134,13 +156,16 @@ fn connect(options: Options) -> Result<Link> {
             });
         }
     };
-    let limits = Limits::of(topics.settings(server).as_ref(), &options);
+    let settings = topics.settings(ResourceSpecifier::Broker(asked));
+    let limits = Limits::of(settings.as_ref(), &options);
+    let server = server::check(settings.as_ref(), &limits, &options)?;
     let mut config = options.client();
     config
         .set("linger.ms", options.linger.as_millis().to_string())
         .set("message.max.bytes", limits.message_bytes.clamp(1_000, 1_000_000_000).to_string());
-    let (publisher, thread) = Publisher::start(config, topics, &ear)?;
-    Ok(Link { options, limits, publisher, thread: Some(thread) })
+    let metadata_bytes = AtomicUsize::new(limits.metadata_bytes);
+    let (publisher, thread) = Publisher::start(config, topics.with(limits), &ear)?;
+    Ok(Link { options, limits, server, metadata_bytes, publisher, thread: Some(thread) })
 }
 
 /// Refuses what Kafka cannot do, before anything is sent.
@@ -171,6 +196,10 @@ impl Broker for Kafka {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn server(&self) -> Option<&Server> {
+        Some(&self.link.server)
     }
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {

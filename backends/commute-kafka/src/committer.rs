@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use commute_core::{Error, Result};
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::aside::Shelf;
@@ -136,9 +136,13 @@ fn commit(shared: &Shared, member: &Member, due: &[Due]) -> Result<(), Failure> 
             element.set_metadata(&due.metadata);
         }
     }
-    member.consumer().commit(&list, CommitMode::Sync).map_err(|cause| match is_transient(&cause) {
-        true => Failure::Passing(failed(what(), cause)),
-        false => Failure::Lasting(failed(what(), cause)),
+    let longest = due.iter().map(|due| due.metadata.len()).max().unwrap_or_default();
+    member.consumer().commit(&list, CommitMode::Sync).map_err(|cause| {
+        let too_much = cause.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetMetadataTooLarge);
+        match is_transient(&cause) || (too_much && shared.link.lower_metadata(longest)) {
+            true => Failure::Passing(failed(what(), cause)),
+            false => Failure::Lasting(failed(what(), cause)),
+        }
     })
 }
 

@@ -42,6 +42,7 @@ mod publisher;
 mod receiver;
 mod reports;
 mod rereading;
+mod server;
 mod settler;
 mod settling;
 mod state;

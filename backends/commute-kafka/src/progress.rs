@@ -11,6 +11,9 @@ use commute_core::watermark::Watermark;
 const INLINE: &str = "commute1:";
 const ASIDE: &str = "commute1-aside:";
 
+/// What a commit needs room for, however much is settled: the prefix, an incarnation, a colon and a version.
+pub(crate) const LONGEST_POINTER: usize = ASIDE.len() + 10 + 1 + 20;
+
 /// Attempts that were made of an event which is still open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deferred {
@@ -121,6 +124,11 @@ mod tests {
     fn what_does_not_fit_says_where_it_is() {
         assert_eq!(some().to_metadata(40), None);
         assert_eq!(committed(7, &metadata_aside(5, 9)), Committed::Aside { incarnation: 5 });
+    }
+
+    #[test]
+    fn where_the_rest_is_fits_into_the_smallest_commit() {
+        assert_eq!(metadata_aside(u32::MAX, u64::MAX).len(), LONGEST_POINTER);
     }
 
     #[test]

@@ -54,7 +54,9 @@ pub(crate) async fn open(
     left(&shared.group(), LEAVE).await;
     let (for_join, with) = (shared.clone(), library.clone());
     let joined = blocking(move || {
-        for_join.link.publisher().topics.ensure(for_join.topic())?;
+        let topics = &for_join.link.publisher().topics;
+        topics.ensure(for_join.topic())?;
+        topics.check_aside(&for_join.aside)?;
         consumer::join(&for_join.link.options, &for_join, &with)
     });
     let (member, gone) = Member::new(joined.await?);

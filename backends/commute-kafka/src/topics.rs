@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use commute_core::{Code, Error, Result};
 use rdkafka::admin::TopicReplication;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::capabilities::Limits;
 use crate::client::{ANSWER, Ear, moment, wait};
 use crate::error::{failed, is_transient, refused};
 use crate::options::Options;
+use crate::server::{Settings, check_aside, topic_degradations};
 
 /// How long a new topic may take until every partition has a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +25,7 @@ pub(crate) struct Topics {
     partitions: i32,
     replication: i32,
     declare: bool,
+    limits: Limits,
 }
 
 impl Topics {
@@ -35,7 +38,13 @@ impl Topics {
             partitions: options.partitions,
             replication: options.replication,
             declare: options.declare,
+            limits: Limits::of(None, options),
         })
+    }
+
+    /// Knows what the server's limits are, and says of topics what is less.
+    pub(crate) fn with(self, limits: Limits) -> Self {
+        Topics { limits, ..self }
     }
 
     /// How many partitions a topic has; nothing when it does not exist.
@@ -75,13 +84,34 @@ impl Topics {
     /// Makes sure that a topic exists, and answers how many partitions it has.
     pub(crate) fn ensure(&self, name: &str) -> Result<i32> {
         match self.partitions(name)? {
-            Some(partitions) => Ok(partitions),
+            Some(partitions) => {
+                self.look_closely(name);
+                Ok(partitions)
+            }
             None if self.declare => self.create(NewTopic::new(name, self.partitions, self.replicas())),
             None => {
                 let detail = format!("topic {name} does not exist, and declare=false forbids to create it");
                 Err(Error::new(Code::TopologyMissing, detail))
             }
         }
+    }
+
+    /// Says what a topic that was there gives less than the contract says.
+    fn look_closely(&self, name: &str) {
+        let Some(settings) = self.settings(ResourceSpecifier::Topic(name)) else { return };
+        let found = self.asker.fetch_metadata(Some(name), ANSWER).ok();
+        let partitions =
+            found.as_ref().and_then(|found| found.topics().first()).map_or(&[][..], |topic| topic.partitions());
+        let replicas = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(usize::MAX);
+        for less in topic_degradations(&settings, replicas, &self.limits) {
+            tracing::warn!(topic = name, "this topic gives less than the contract says: {less}");
+        }
+    }
+
+    /// Refuses a topic that is there to keep what is parked, and would not.
+    pub(crate) fn check_aside(&self, name: &str) -> Result<()> {
+        let settings = self.settings(ResourceSpecifier::Topic(name));
+        settings.map_or(Ok(()), |settings| check_aside(name, &settings))
     }
 
     /// Makes sure that a compacted topic exists that has as many partitions as another, at least.
@@ -129,14 +159,14 @@ impl Topics {
         }
     }
 
-    /// The settings of a server, where this user may see them.
-    pub(crate) fn settings(&self, broker: i32) -> Option<ConfigResource> {
+    /// The settings of a server or a topic, where there is one and this user may see them.
+    pub(crate) fn settings(&self, of: ResourceSpecifier<'_>) -> Option<Settings> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER));
-        let answer = wait(self.admin.describe_configs([&ResourceSpecifier::Broker(broker)], &options));
+        let answer = wait(self.admin.describe_configs([&of], &options));
         match answer.ok()?.pop()? {
-            Ok(settings) => Some(settings),
+            Ok(settings) => Some(Settings::of(settings)),
             Err(answer) => {
-                tracing::debug!(%answer, "the settings of the server are not for us to see");
+                tracing::debug!(%answer, ?of, "these settings are not for us to see");
                 None
             }
         }

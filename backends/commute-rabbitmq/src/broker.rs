@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_core::{
-    BoxFuture, Broker, Capabilities, Clock, Code, Error, Outgoing, Receipt, Result, Subscription, SubscriptionSpec,
-    SystemClock,
+    BoxFuture, Broker, Capabilities, Clock, Code, Error, Outgoing, Receipt, Result, Server, Subscription,
+    SubscriptionSpec, SystemClock,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use crate::publisher::Publisher;
 use crate::receiver::Inlet;
 use crate::settler::{self, Outlet};
 use crate::topology::Topology;
-use crate::{error, wire};
+use crate::{error, server, wire};
 
 /// How long a close waits for what was begun.
 const CLOSING: Duration = Duration::from_secs(30);
@@ -27,6 +27,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 pub struct RabbitMq {
     options: Arc<Options>,
     address: String,
+    server: Server,
     capabilities: Capabilities,
     link: Arc<Link>,
     topology: Arc<Topology>,
@@ -38,18 +39,20 @@ pub struct RabbitMq {
 const ASKED: usize = 64;
 
 impl RabbitMq {
-    /// Connects, and checks that the server answers.
+    /// Connects, and checks that the server answers and will do.
     ///
     /// # Errors
-    /// `BrokerUnavailable`, `AccessRefused`, `TopologyMissing` (the virtual host) or `TlsFailed`.
+    /// `BrokerUnavailable`, `AccessRefused`, `TopologyMissing` (the virtual host), `TlsFailed`, or `NeedNotMet` when the
+    /// server is too old or too small.
     pub async fn connect(options: Options) -> Result<Self> {
-        let link = Link::open(&options).await?;
+        let (link, server) = Link::open(&options).await?;
         let options = Arc::new(options);
         let topology = Arc::new(Topology::new(options.clone()));
         let publisher = Publisher::start(&link, topology.clone());
         Ok(RabbitMq {
             address: options.address(),
-            capabilities: capabilities(&options),
+            capabilities: server::lessened(capabilities(&options), &server),
+            server,
             options,
             link,
             topology,
@@ -105,6 +108,10 @@ impl Broker for RabbitMq {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
     }
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {

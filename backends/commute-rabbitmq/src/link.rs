@@ -6,15 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use commute_core::{Error, Result};
+use commute_core::{Error, Result, Server};
 use futures_util::StreamExt;
+use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error;
 use crate::options::Options;
+use crate::{error, greeting, server};
 
 /// The first wait before connecting again, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
@@ -22,12 +23,17 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How long a connection may take to come about: a server that answers no more must not hold up the next try.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long the server may take to answer that a connection is over.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// A connection while it lasts.
 pub(crate) struct Session {
     connection: Connection,
     /// Tells its deliveries from those of earlier ones.
     pub(crate) epoch: u64,
     pub(crate) lost: CancellationToken,
+    /// What it is a connection to.
+    server: Server,
 }
 
 impl Session {
@@ -47,9 +53,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects for the first time.
-    pub(crate) async fn open(options: &Options) -> Result<Arc<Link>> {
+    /// Connects for the first time, and answers to what.
+    pub(crate) async fn open(options: &Options) -> Result<(Arc<Link>, Server)> {
         let session = Arc::new(connect(options, 1).await?);
+        let server = session.server.clone();
         let (sender, current) = watch::channel(Some(session.clone()));
         let link = Link {
             current,
@@ -58,7 +65,7 @@ impl Link {
             tasks: TaskTracker::new(),
         };
         link.tasks.spawn(keep(options.clone(), session, sender, link.finished.clone()));
-        Ok(Arc::new(link))
+        Ok((Arc::new(link), server))
     }
 
     /// Runs a task that close waits for.
@@ -97,30 +104,31 @@ async fn connect(options: &Options, epoch: u64) -> Result<Session> {
     let uri = options.uri.clone();
     let properties = ConnectionProperties::default().with_connection_name("commute".into());
     let connecting = async {
-        match &options.ca {
-            None => Connection::connect_uri(uri, properties).await,
-            Some(file) => {
-                let pem = tokio::task::spawn_blocking({
-                    let file = file.clone();
-                    move || std::fs::read_to_string(file)
-                });
-                let pem = pem.await.map_err(std::io::Error::other).and_then(|read| read)?;
-                let tls = lapin::tcp::OwnedTLSConfig { identity: None, cert_chain: Some(pem) };
-                let runtime = lapin::runtime::default_runtime()?;
-                Connection::connect_uri_with_config(uri, properties, tls, runtime).await
-            }
+        let mut tls = OwnedTLSConfig::default();
+        if let Some(file) = options.ca.clone() {
+            let pem = tokio::task::spawn_blocking(move || std::fs::read_to_string(file));
+            tls.cert_chain = Some(pem.await.map_err(std::io::Error::other).and_then(|read| read)?);
         }
+        greeting::connect(uri, properties, tls).await
     };
     let what = || format!("cannot connect to {}", options.address());
-    let connection = match tokio::time::timeout(PATIENCE, connecting).await {
-        Ok(Ok(connection)) => connection,
+    let (connection, greeting) = match tokio::time::timeout(PATIENCE, connecting).await {
+        Ok(Ok(connected)) => connected,
         Ok(Err(cause)) => return Err(error::from(&what(), &cause)),
         Err(_) => {
             let detail = format!("{}: no answer within {PATIENCE:?}", what());
             return Err(Error::new(commute_core::Code::BrokerUnavailable, detail));
         }
     };
-    Ok(Session { connection, epoch, lost: CancellationToken::new() })
+    let server = match server::check(greeting, connection.configuration().frame_max(), options) {
+        Ok(server) => server,
+        Err(refused) => {
+            // It is over either way, and the server need not wonder where its client went.
+            drop(tokio::time::timeout(GOODBYE, connection.close(200, "refused".into())).await);
+            return Err(refused);
+        }
+    };
+    Ok(Session { connection, epoch, lost: CancellationToken::new(), server })
 }
 
 /// Watches the connection, and makes the next when it is lost.
@@ -145,7 +153,12 @@ async fn keep(
                 connected = connect(&options, epoch) => connected,
             };
             match connected {
-                Ok(session) => break Arc::new(session),
+                Ok(next) => {
+                    if next.server != session.server {
+                        tracing::warn!(before = %session.server, now = %next.server, "the server is another now");
+                    }
+                    break Arc::new(next);
+                }
                 Err(error) => tracing::warn!(address = %options.address(), %error, "not connected; it is tried again"),
             }
             tokio::select! {
@@ -158,7 +171,7 @@ async fn keep(
         current.send_replace(Some(session.clone()));
     }
     let closing = session.connection.close(200, "closed".into());
-    if !matches!(tokio::time::timeout(Duration::from_secs(5), closing).await, Ok(Ok(()))) {
+    if !matches!(tokio::time::timeout(GOODBYE, closing).await, Ok(Ok(()))) {
         tracing::debug!("the server did not answer the close; it sees the connection end");
     }
     // Afterwards: channels that are dropped on a connection that is being closed make the client complain.

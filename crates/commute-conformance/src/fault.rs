@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
     Admin, Attached, BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing,
-    Parked, Receipt, Receiver, Result, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
+    Parked, Receipt, Receiver, Result, Server, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
 };
 
 /// How often something goes wrong, each from 0.0 (never) to 1.0 (always).
@@ -89,6 +89,10 @@ impl Broker for Faulty {
 
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.inner.server()
     }
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {

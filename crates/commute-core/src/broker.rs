@@ -9,6 +9,7 @@
 //!   delivered again, attempt not counted ◄── Return, or the lease runs out ◄───┘
 //! ```
 
+use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -40,6 +41,11 @@ pub trait Broker: Send + Sync + 'static {
 
     /// What this server gives.
     fn capabilities(&self) -> &Capabilities;
+
+    /// What the server is, where there is one, and what it gives less than others of its kind.
+    fn server(&self) -> Option<&Server> {
+        None
+    }
 
     /// Makes envelopes durable, in order, and returns a receipt for each.
     ///
@@ -76,6 +82,27 @@ pub trait Broker: Send + Sync + 'static {
     /// Where in the file system operators of other processes reach this one, when it owns such a place.
     fn socket(&self) -> Option<&Path> {
         None
+    }
+}
+
+/// What a server says that it is when it is connected to, and what follows from that and from its settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its name, such as `RabbitMQ`.
+    pub product: String,
+    /// Its version as it says it, or as much as can be known of it.
+    pub version: Option<String>,
+    /// What it gives less, or only up to a limit: each a sentence for whoever starts a service.
+    pub degradations: Vec<String>,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.product)?;
+        match &self.version {
+            Some(version) => write!(f, " {version}"),
+            None => f.write_str(" of an unknown version"),
+        }
     }
 }
 

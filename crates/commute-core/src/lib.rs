@@ -39,7 +39,7 @@ pub mod topic;
 pub mod watermark;
 
 pub use admin::{Admin, SharedAdmin, SubscriptionName};
-pub use broker::{BoxFuture, Broker, Outgoing, Receipt, SharedBroker};
+pub use broker::{BoxFuture, Broker, Outgoing, Receipt, Server, SharedBroker};
 pub use capabilities::{Capabilities, Durability, GroupOrder, Ordering};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use context::{Context, FromContext, Headers, Meta, Needs, Route, State, States};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use commute_core::{Capabilities, Durability, GroupOrder, Ordering, Types};
+use commute_core::{Broker, Capabilities, Durability, GroupOrder, Ordering, Server, Types};
 use serde::Serialize;
 
 use crate::config::Setting;
@@ -20,6 +20,8 @@ pub struct Contract {
     pub broker: String,
     /// Where the broker is, without secrets.
     pub address: String,
+    /// What the server says that it is; what it gives less is among the warnings, too.
+    pub server: Option<Server>,
     /// What the broker gives.
     pub capabilities: Capabilities,
     /// How many events are handled at once at most.
@@ -28,7 +30,8 @@ pub struct Contract {
     pub store: Option<String>,
     /// For how long a handled event is remembered.
     pub inbox_retention: Option<Duration>,
-    /// What whoever runs several instances should know before.
+    /// What whoever starts it should know before: what this server gives less than others of its kind, and what
+    /// several instances would keep less than one.
     pub warnings: Vec<String>,
     /// What a configuration said, and where; the rest is the builder's.
     pub settings: Vec<Setting>,
@@ -159,8 +162,9 @@ fn across_instances(scope: Scope, given: GroupOrder) -> (&'static str, bool) {
 }
 
 /// What start-up warns of.
-pub(crate) fn warnings(subscriptions: &[SubscriptionContract]) -> Vec<String> {
-    let mut warnings = Vec::new();
+pub(crate) fn warnings(broker: &dyn Broker, subscriptions: &[SubscriptionContract]) -> Vec<String> {
+    let mut warnings = broker.server().map_or_else(Vec::new, degradations);
+    let subscriptions = if broker.capabilities().shared { subscriptions } else { &[] };
     for subscription in subscriptions {
         for handler in subscription.handlers.iter().filter(|handler| handler.needs_one_instance) {
             warnings.push(format!(
@@ -174,6 +178,11 @@ pub(crate) fn warnings(subscriptions: &[SubscriptionContract]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// What a server gives less, for people.
+pub(crate) fn degradations(server: &Server) -> Vec<String> {
+    server.degradations.iter().map(|what| format!("{server}: {what}")).collect()
 }
 
 /// What a broker gives, for people.
@@ -215,6 +224,9 @@ impl fmt::Display for Given<'_> {
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "delivery contract of {} on {} ({})", self.app, self.broker, self.address)?;
+        if let Some(server) = &self.server {
+            writeln!(f, "  server: {server}")?;
+        }
         writeln!(f, "{}", Given(&self.capabilities))?;
         match self.inbox_retention {
             Some(time) => {

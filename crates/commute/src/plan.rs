@@ -127,6 +127,7 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
         app: app.name.to_string(),
         broker: broker.driver().to_owned(),
         address: broker.address().to_owned(),
+        server: broker.server().cloned(),
         capabilities: capabilities.clone(),
         workers: app.workers,
         store: app.store.as_ref().map(|store| store.name().to_owned()),
@@ -134,7 +135,7 @@ pub(crate) fn plan(app: App, broker: &dyn Broker) -> Result<(Vec<Planned>, Contr
             Some(store) => Some(store.inbox_retention()),
             None => capabilities.inbox_retention,
         },
-        warnings: if capabilities.shared { contract::warnings(&subscriptions) } else { Vec::new() },
+        warnings: contract::warnings(broker, &subscriptions),
         settings: app.config.settings().collect(),
         subscriptions,
     };

@@ -65,7 +65,7 @@ impl Running {
         let admin = wanted.bind().await?;
         tracing::info!(app = %name, contract = %contract, "starting");
         for warning in &contract.warnings {
-            tracing::warn!(app = %name, warning, "several instances");
+            tracing::warn!(app = %name, warning, "what this contract does not give");
         }
         let (mut subscriptions, mut receivers) = (Vec::new(), Vec::new());
         for planned in planned {

@@ -9,7 +9,7 @@ use commute::prelude::*;
 use commute::{Envelope, Error, Key, Lane, Receipt, Running, SharedBroker, Timestamp};
 use commute_core::{
     BoxFuture, Broker, Capabilities, Change, Delivery, DeliveryTag, Durability, GroupOrder, Mode, Ordering, Outgoing,
-    Parked, Receiver, Settlement, Settler, Subscription, SubscriptionSpec,
+    Parked, Receiver, Server, Settlement, Settler, Subscription, SubscriptionSpec,
 };
 use kit::{Log, Ping, started};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc};
@@ -19,6 +19,7 @@ type Result<T> = std::result::Result<T, Error>;
 /// A broker that does what a test says, and remembers what it was told.
 struct Scripted {
     capabilities: Capabilities,
+    server: Server,
     deliveries: Mutex<Option<mpsc::Receiver<Vec<Delivery>>>>,
     ends: Arc<Ends>,
 }
@@ -44,6 +45,10 @@ impl Broker for Scripted {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn server(&self) -> Option<&Server> {
+        Some(&self.server)
     }
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
@@ -136,8 +141,10 @@ impl Script {
             settled: Mutex::default(),
             told: Notify::new(),
         });
+        let degradations = vec!["it is slow on Mondays".to_owned()];
+        let server = Server { product: "Script".to_owned(), version: Some("3.1".to_owned()), degradations };
         let deliveries = Mutex::new(Some(deliveries));
-        let broker = Arc::new(Scripted { capabilities, deliveries, ends: ends.clone() });
+        let broker = Arc::new(Scripted { capabilities, server, deliveries, ends: ends.clone() });
         Script { broker, deliver, change, ends }
     }
 
@@ -262,4 +269,18 @@ async fn lanes_that_another_instance_parked_are_parked_here_and_go_with_their_as
     assert_eq!(script.settled(1).await, ["ack 4/12"]);
     assert!(app.parked_lanes().is_empty());
     app.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_contract_says_what_the_server_is_and_what_it_gives_less() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(0)), Log::default());
+    let running = app(&script, &gate, &log).await;
+    let contract = running.contract();
+    assert_eq!(contract.server.as_ref().and_then(|server| server.version.as_deref()), Some("3.1"));
+    // First the server, then what several instances would keep less.
+    assert_eq!(contract.warnings[0], "Script 3.1: it is slow on Mondays");
+    assert!(contract.warnings[1].contains("several instances"), "{:?}", contract.warnings);
+    let text = contract.to_string();
+    assert!(text.contains("\n  server: Script 3.1\n") && text.contains("warning: Script 3.1: it is slow"), "{text}");
+    running.stop().await.unwrap();
 }

@@ -15,7 +15,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 mod instances;
+mod overflow;
 mod replicated;
+mod settings;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use commute_core::{Capabilities, Result};
+use commute_core::{Capabilities, Result, Server};
 use serde::Serialize;
 
 use super::{Config, Setting};
-use crate::contract::Given;
+use crate::contract::{Given, degradations};
 
 /// What would run, as far as a configuration alone can say. `Display` is for people, `Serialize` for programs; neither has
 /// a secret in it.
@@ -27,6 +27,8 @@ pub struct CheckedBroker {
     pub driver: String,
     /// Where it is, without secrets.
     pub address: String,
+    /// What the server says that it is, and what it gives less.
+    pub server: Option<Server>,
     /// What it gives.
     pub capabilities: Capabilities,
 }
@@ -53,6 +55,7 @@ impl Config {
                     broker = Some(CheckedBroker {
                         driver: connected.driver().to_owned(),
                         address: connected.address().to_owned(),
+                        server: connected.server().cloned(),
                         capabilities: connected.capabilities().clone(),
                     });
                     if known.is_none() {
@@ -78,7 +81,14 @@ impl fmt::Display for Checked {
         match (&self.broker, &self.unreachable) {
             (Some(broker), _) => {
                 writeln!(f, "\nbroker {} ({})", broker.driver, broker.address)?;
-                write!(f, "{}", Given(&broker.capabilities))
+                if let Some(server) = &broker.server {
+                    writeln!(f, "  server: {server}")?;
+                }
+                write!(f, "{}", Given(&broker.capabilities))?;
+                for degradation in broker.server.iter().flat_map(degradations) {
+                    write!(f, "\n  warning: {degradation}")?;
+                }
+                Ok(())
             }
             (None, Some(why)) => write!(f, "\nbroker: {why}"),
             (None, None) => write!(f, "\nbroker: the program's"),

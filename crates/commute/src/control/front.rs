@@ -76,6 +76,10 @@ impl Broker for Front {
         self.broker.capabilities()
     }
 
+    fn server(&self) -> Option<&commute_core::Server> {
+        self.broker.server()
+    }
+
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
         self.broker.publish(batch)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use commute_core::{
     BoxFuture, Broker, Capabilities, Change, Code, DeadLetter, Delivery, DeliveryTag, Envelope, Error, Event, EventId,
-    Mode, Outgoing, Parked, Receipt, Receiver, Result, Settlement, Settler, SharedBroker, Subscription,
+    Mode, Outgoing, Parked, Receipt, Receiver, Result, Server, Settlement, Settler, SharedBroker, Subscription,
     SubscriptionSpec, Topic,
 };
 
@@ -21,6 +21,7 @@ pub(super) struct Observed {
     driver: &'static str,
     address: String,
     capabilities: Capabilities,
+    server: Option<Server>,
     shared: Arc<Shared>,
     life: Life,
     /// What the names of topics and groups begin with where tests share a server.
@@ -33,6 +34,7 @@ impl Observed {
             driver: inner.driver(),
             address: inner.address().to_owned(),
             capabilities: inner.capabilities().clone(),
+            server: inner.server().cloned(),
             inner: Mutex::new(Some(inner)),
             shared,
             life,
@@ -72,6 +74,10 @@ impl Broker for Observed {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
