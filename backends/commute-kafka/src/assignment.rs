@@ -1,17 +1,22 @@
 //! What becomes ours, and what ceases to be: loads a partition's state, and lets go of it in order.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use commute_core::{Change, Code, Error, Result};
 use hashbrown::HashMap;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
 
 use crate::aside::Loaded;
-use crate::client::ANSWER;
-use crate::consumer::Watch;
+use crate::client::{ANSWER, told};
 use crate::error::failed;
 use crate::library::{Library, Part};
 use crate::partition::{Partition, Phase};
@@ -23,12 +28,52 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long a commit may take before it is given up.
 const COMMIT: Duration = Duration::from_secs(10);
 
+/// Hears of rebalances, on the poll thread.
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    library: Arc<Library>,
+    rebalances: AtomicU64,
+}
+
+impl Watch {
+    pub(crate) fn new(shared: Arc<Shared>, library: Arc<Library>) -> Self {
+        Watch { shared, library, rebalances: AtomicU64::new(0) }
+    }
+
+    /// How many there were.
+    pub(crate) fn rebalances(&self) -> u64 {
+        self.rebalances.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        told(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(topic = self.shared.topic(), %error, reason, "the connection reports an error");
+    }
+}
+
+impl ConsumerContext for Watch {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                assign(&self.shared, &self.library, consumer, list);
+            }
+            _ => revoke(&self.shared, consumer, list),
+        }
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 fn numbers(list: &TopicPartitionList) -> Vec<i32> {
     list.elements().iter().map(|element| element.partition()).collect()
 }
 
 /// Partitions become ours. Blocks until their state is loaded; they are fetched from where nothing is settled.
-pub(crate) fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
+fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
     let loaded = loop {
         if shared.state().over.is_some() {
             break Vec::new();
@@ -168,7 +213,7 @@ fn partition(
 
 /// Partitions go to others. Blocks until nothing of them is in somebody's hands, or time is up, and until what was settled is
 /// committed; then settling what is left of them does nothing.
-pub(crate) fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
+fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
     let (numbers, lost) = (numbers(list), consumer.assignment_lost());
     let mut state = shared.state();
     for number in &numbers {

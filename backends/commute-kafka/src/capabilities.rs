@@ -1,8 +1,9 @@
 //! Capabilities: what this server gives, from its settings where they are for us to see.
 
-use crate::options::Options;
-use crate::server::Settings;
 use commute_core::{Capabilities, Durability, GroupOrder, Ordering};
+
+use crate::options::Options;
+use crate::settings::Settings;
 
 /// What the largest event may have, however much the server takes.
 const MAX_EVENT_BYTES: usize = 1_000_000;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use commute_core::{Code, Error, Result};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -104,4 +105,10 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 /// Lets a moment pass on a thread that may block, before something is asked again.
 pub(crate) fn moment() {
     std::thread::park_timeout(Duration::from_millis(20));
+}
+
+/// Does something that blocks where that is no harm.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|cause| Err(Error::new(Code::Io, "asking was given up").caused_by(cause)))
 }

@@ -1,20 +1,14 @@
 //! The poll thread: takes records from the log into the buffers, and takes part in the group.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use commute_core::{Code, Error, Result, Texts};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message};
 
-use crate::assignment::{assign, revoke};
-use crate::client::told;
+use crate::assignment::Watch;
 use crate::error::{code, failed};
 use crate::library::Library;
 use crate::membership::Member;
@@ -37,35 +31,6 @@ struct Came {
     incarnation: u32,
     /// A record, where it is wanted, at its offset; nothing when the log ends here for now.
     record: Option<(u64, Option<Record>)>,
-}
-
-/// Hears of rebalances, on the poll thread.
-pub(crate) struct Watch {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) library: Arc<Library>,
-    rebalances: AtomicU64,
-}
-
-impl ClientContext for Watch {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        told(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(topic = self.shared.topic(), %error, reason, "the connection reports an error");
-    }
-}
-
-impl ConsumerContext for Watch {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                assign(&self.shared, &self.library, consumer, list);
-            }
-            _ => revoke(&self.shared, consumer, list),
-        }
-        self.rebalances.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// From where on every record of a partition is wanted. It holds until the next rebalance, of which the same thread hears;
@@ -111,7 +76,7 @@ pub(crate) fn config(options: &Options, group_id: &str) -> ClientConfig {
 
 /// Joins the group.
 pub(crate) fn join(options: &Options, shared: &Arc<Shared>, library: &Arc<Library>) -> Result<BaseConsumer<Watch>> {
-    let watch = Watch { shared: shared.clone(), library: library.clone(), rebalances: AtomicU64::new(0) };
+    let watch = Watch::new(shared.clone(), library.clone());
     let made = config(options, &shared.group_id).create_with_context(watch);
     let consumer: BaseConsumer<Watch> =
         made.map_err(|cause| failed("the client library does not take the settings", cause))?;
@@ -134,7 +99,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
             match outcome {
                 Ok(message) => {
                     let (number, offset) = (message.partition(), message.offset().unsigned_abs());
-                    let rebalances = consumer.client().context().rebalances.load(Ordering::Relaxed);
+                    let rebalances = consumer.client().context().rebalances();
                     let known = plain.as_ref().filter(|known| known.rebalances == rebalances && known.number == number);
                     let wanted = match known {
                         Some(known) if offset >= known.from => Some((known.incarnation, true)),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::watch;
 
-use crate::consumer::Watch;
+use crate::assignment::Watch;
 
 /// Those who are leaving: the group, and a channel that closes when one has left.
 static LEAVING: Mutex<Vec<(String, watch::Receiver<()>)>> = Mutex::new(Vec::new());

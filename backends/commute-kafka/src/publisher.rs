@@ -19,9 +19,11 @@ use tokio::sync::oneshot;
 use crate::client::{Ear, moment};
 use crate::error::failed;
 use crate::reports::{Batch, Flight, Known, Reports, Ticket, unstored};
-use crate::state::Reply;
 use crate::topics::Topics;
 use crate::wire;
+
+/// Whoever waits for an answer.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What is sent at once by whoever brings it: more would hold up the tasks beside it.
 const AT_ONCE: usize = 64;

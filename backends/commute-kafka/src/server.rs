@@ -1,14 +1,11 @@
 //! The server: what its settings and its topics say, what follows from that, and whether it will do.
 
-use std::collections::HashMap;
-use std::str::FromStr;
-
 use commute_core::{Code, Error, Result, Server};
-use rdkafka::admin::ConfigResource;
 
 use crate::capabilities::Limits;
 use crate::options::Options;
 use crate::progress::LONGEST_POINTER;
+use crate::settings::Settings;
 
 /// Versions that are known to work.
 const OLDEST_TESTED: (u32, u32) = (3, 9);
@@ -18,25 +15,6 @@ const RETENTION_MINUTES: u64 = 10_080;
 const PROTOCOL: &str = "inter.broker.protocol.version";
 /// Not in versions before 3.7.
 const COORDINATOR: &str = "group.coordinator.rebalance.protocols";
-
-/// Settings of a server or a topic, by their names.
-#[derive(Debug, Default)]
-pub(crate) struct Settings(HashMap<String, String>);
-
-impl Settings {
-    pub(crate) fn of(resource: ConfigResource) -> Self {
-        let known = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-        Settings(known.collect())
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    pub(crate) fn number<N: FromStr>(&self, name: &str) -> Option<N> {
-        self.text(name)?.parse().ok()
-    }
-}
 
 /// What is known of a server, when it will do. Without settings nothing is known, and the usual is expected.
 ///

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use commute_core::{
-    BoxFuture, Change, Code, Delivery, DeliveryTag, Envelope, Error, Parked, Result, Settlement, Settler,
-};
+use commute_core::{BoxFuture, Change, Delivery, DeliveryTag, Envelope, Parked, Result, Settlement, Settler};
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use crate::broker::refuse;
-use crate::client::ANSWER;
+use crate::client::{ANSWER, blocking};
 use crate::error::failed;
 use crate::library::Library;
 use crate::membership::Member;
@@ -42,12 +39,6 @@ impl Outlet {
     }
 }
 
-/// Does something that blocks where that is no harm.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|cause| Err(Error::new(Code::Io, "asking was given up").caused_by(cause)))
-}
-
 impl Settler for Outlet {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
@@ -55,7 +46,7 @@ impl Settler for Outlet {
                 Settlement::Ack { publish, .. } => publish.as_slice(),
                 _ => &[],
             });
-            refuse(published, &self.shared.link)?;
+            self.shared.link.refuse(published)?;
             self.ask(|reply| Command::Settle { settlements, reply }).await
         })
     }

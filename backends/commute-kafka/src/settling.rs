@@ -16,9 +16,9 @@ use crate::aside::{Shelf, short};
 use crate::library::Library;
 use crate::partition::{Aside, Phase, place};
 use crate::progress::Deferred;
-use crate::publisher::{Answer, Item};
+use crate::publisher::{Answer, Item, Reply};
 use crate::rereading::records;
-use crate::state::{Command, Reply, Shared, State, Waiter, ended};
+use crate::state::{Command, Shared, State, Waiter, ended};
 use crate::unparking::unpark;
 use crate::wire::Record;
 

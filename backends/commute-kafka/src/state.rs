@@ -5,17 +5,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use commute_core::{Change, Code, Delivery, DeliveryTag, Error, Result, Settlement, SubscriptionSpec};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::client::Seldom;
+use crate::link::Link;
 use crate::partition::{Held, Partition, Phase, place};
+use crate::publisher::Reply;
 use crate::wire::Record;
 
 /// How much of what is in somebody's hands, or aside, is kept in memory; the rest is read again when it is asked for.
 const KEPT: usize = 64 << 20;
-
-/// Whoever waits for an answer.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// What the settle thread is asked, in the order of the first polls.
 pub(crate) enum Command {
@@ -80,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) group_id: String,
     /// The topic beside the source.
     pub(crate) aside: Arc<str>,
-    pub(crate) link: Arc<crate::broker::Link>,
+    pub(crate) link: Arc<Link>,
     state: Mutex<State>,
     /// Threads wait for turns of the state.
     turned: Condvar,
@@ -95,7 +94,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(spec: SubscriptionSpec, group_id: String, aside: String, link: Arc<crate::broker::Link>) -> Self {
+    pub(crate) fn new(spec: SubscriptionSpec, group_id: String, aside: String, link: Arc<Link>) -> Self {
         Shared {
             spec,
             group_id,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use commute_core::{Code, Error, Result, Subscription, SubscriptionSpec};
 use tokio::sync::watch;
 
-use crate::broker::Link;
+use crate::client::blocking;
 use crate::library::Library;
+use crate::link::Link;
 use crate::membership::{Member, left};
 use crate::receiver::{Inlet, end};
-use crate::settler::{Outlet, blocking};
+use crate::settler::Outlet;
 use crate::state::Shared;
 use crate::{aside, committer, consumer, settling};
 

@@ -12,7 +12,8 @@ use crate::capabilities::Limits;
 use crate::client::{ANSWER, Ear, moment, wait};
 use crate::error::{failed, is_transient, refused};
 use crate::options::Options;
-use crate::server::{Settings, check_aside, topic_degradations};
+use crate::server::{check_aside, topic_degradations};
+use crate::settings::Settings;
 
 /// How long a new topic may take until every partition has a leader.
 const PATIENCE: Duration = Duration::from_secs(30);

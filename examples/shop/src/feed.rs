@@ -10,6 +10,11 @@ use crate::orders_csv::{self, Order};
 /// One batch is one write to the disk; more than this gains nothing.
 const BATCH: usize = 256;
 
+/// How long a broker may be away before the feed gives up: longer than a server needs to start again.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// After what time it is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Publishes orders.
 pub struct Feed {
     publisher: Publisher,
@@ -66,8 +71,17 @@ impl Feed {
         Fed { took: self.began.elapsed(), ..self.fed }
     }
 
+    /// Nobody knows which events of a failed call were stored. They are sent again with the same ids, so that each takes effect
+    /// once.
     async fn publish(&mut self, batch: &mut Vec<Message>) -> commute::Result<()> {
-        let receipts = self.publisher.send(&self.topic, batch.drain(..)).await?;
+        let until = Instant::now() + PATIENCE;
+        let receipts = loop {
+            match self.publisher.send(&self.topic, batch.iter().cloned()).await {
+                Err(error) if error.is_retryable() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                sent => break sent?,
+            }
+        };
+        batch.clear();
         self.fed.orders += receipts.len() as u64;
         self.fed.duplicates += receipts.iter().filter(|receipt| receipt.duplicate).count() as u64;
         Ok(())
