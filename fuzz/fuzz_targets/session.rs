@@ -14,13 +14,18 @@ use commute_zeromq::{DRIVER, Node, NodeOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// Lines beyond these are not said.
 const LINES: usize = 24;
 
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // libFuzzer's main does not ignore it, as that of a Rust program does: it must not end the process.
+    runtime.block_on(async { drop(signal(SignalKind::pipe()).expect("a handler, which stays")) });
+    runtime
+});
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| RUNTIME.block_on(session(bytes)));
 
