@@ -3,9 +3,14 @@
 mod peer;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use commute_core::{Code, Settlement, SubscriptionSpec};
+use commute_core::{
+    BoxFuture, Broker, Capabilities, Code, Outgoing, Receipt, Result, Settlement, Subscription, SubscriptionSpec,
+};
+use commute_embedded::Embedded;
 use commute_embedded::storage::Memory;
 use commute_zeromq::{Node, NodeOptions};
 use peer::{Peer, address, connect, event, log, node, number, topic, try_connect, within, works};
@@ -161,6 +166,62 @@ async fn a_client_that_never_says_what_it_has_is_ended_sooner_when_that_is_large
         peer.ask("READ", n, &json!({ "subscription": 1, "tags": [tag] }), b"").await;
     }
     assert_eq!(peer.refused().await, MISMATCH.number());
+}
+
+/// A broker that takes its time, and knows how many publishes it ever had at once.
+struct Slow {
+    log: Arc<Embedded>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Broker for Slow {
+    fn driver(&self) -> &'static str {
+        "slow"
+    }
+
+    fn address(&self) -> &str {
+        "slow"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.log.capabilities()
+    }
+
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
+        Box::pin(async move {
+            self.most.fetch_max(self.now.fetch_add(1, Relaxed) + 1, Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.now.fetch_sub(1, Relaxed);
+            self.log.publish(batch).await
+        })
+    }
+
+    fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>> {
+        self.log.subscribe(spec)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.log.close()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_client_so_many_requests_are_under_way_and_the_others_wait() {
+    let broker = Arc::new(Slow { log: log(&Memory::new()), now: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+    let options = NodeOptions { max_in_flight: 4, ..NodeOptions::default() };
+    let node = Node::serve(broker.clone(), "zmq://127.0.0.1:0", options).await.expect("it listens");
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    for n in 1..=16 {
+        peer.ask("PUBLISH", n, &json!({ "events": [] }), b"").await;
+    }
+    for _ in 1..=16 {
+        assert_eq!(peer.hear().await.expect("an answer").0, "STORED");
+    }
+    let most = broker.most.load(Relaxed);
+    assert!(most <= 4, "{most} at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
