@@ -79,3 +79,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("all steps ok, {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn no_test_of_the_engine_is_left_out_because_a_feature_is() {
+        let manifest = include_str!("../../crates/commute/Cargo.toml");
+        let needed = manifest.lines().filter_map(|line| line.strip_prefix("required-features = [")?.strip_suffix(']'));
+        let needed: Vec<_> = needed.flat_map(|names| names.split(", ").map(|name| name.trim_matches('"'))).collect();
+        assert!(needed.contains(&"zeromq"), "{needed:?}");
+        let given =
+            |name: &str| name == "embedded" || ALL[2].split(',').any(|given| given == format!("commute/{name}"));
+        let missing: Vec<_> = needed.into_iter().filter(|name| !given(name)).collect();
+        assert!(missing.is_empty(), "{missing:?} are not among {}", ALL[2]);
+    }
+}

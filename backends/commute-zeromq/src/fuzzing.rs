@@ -1,33 +1,40 @@
-//! What the fuzz target calls: everything that the bytes of a stranger reach before a session does.
+//! What the fuzz targets call: everything that the bytes of a stranger reach before a session does, and what a session makes of it.
 
 use bytes::{Bytes, BytesMut};
-use tokio_util::codec::Decoder;
+use commute_core::{Outgoing, Result, Settlement};
+use futures_util::FutureExt;
+use tokio_util::codec::{Decoder, Encoder};
 
-use crate::wire::{FRAMES, Hello, Message, Proof, Publish, Rest, Settle, Subscribe, Take};
-use crate::zmtp::{Item, Limits, Zmtp};
+use crate::wire::{
+    Aside, Challenge, Control, Controlled, Count, Deliveries, Events, FRAMES, Hello, Kind, Message, OfSubscription,
+    Opened, Payloads, Proof, Publish, Rest, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe, Welcome,
+};
+use crate::zmtp::{Item, Limits, Role, Zmtp, greet};
 
 const LIMITS: Limits = Limits { message_bytes: 1000, frames: FRAMES };
 
-/// Reads bytes in pieces, as a connection does; the first byte says how large these are.
+/// Reads bytes in pieces, as a connection does; the first byte says how large these are. What can be read is written again, and
+/// says the same then.
 ///
 /// # Panics
-/// When a limit does not hold.
+/// When a limit does not hold, or something says another thing when it is written again.
 pub fn frames(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
     let (mut codec, mut buffer) = (Zmtp::new(LIMITS), BytesMut::new());
     for piece in bytes.chunks(usize::from(*size).max(1)) {
         buffer.extend_from_slice(piece);
         loop {
-            match codec.decode(&mut buffer) {
+            let item = match codec.decode(&mut buffer) {
                 Ok(None) => break,
                 Err(_) => return,
-                Ok(Some(Item::Command(..))) => {}
-                Ok(Some(Item::Message(parts))) => {
-                    let size: usize = parts.iter().map(Bytes::len).sum();
-                    assert!(parts.len() <= LIMITS.frames && size <= LIMITS.message_bytes, "a limit does not hold");
-                    if let Ok(message) = Message::from_frames(parts) {
-                        headers(&message);
-                    }
+                Ok(Some(item)) => item,
+            };
+            assert_eq!(Some(&item), again(&item).as_ref());
+            if let Item::Message(parts) = item {
+                let size: usize = parts.iter().map(Bytes::len).sum();
+                assert!(parts.len() <= LIMITS.frames && size <= LIMITS.message_bytes, "a limit does not hold");
+                if let Ok(message) = Message::from_frames(parts) {
+                    understood(&message);
                 }
             }
         }
@@ -35,22 +42,118 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-fn headers(message: &Message) {
+/// Greets a peer that says these bytes, as a node does and as a client does.
+///
+/// # Panics
+/// When greeting waits for more than there is.
+pub fn greeting(bytes: &[u8]) {
+    for role in [Role::Node, Role::Client] {
+        let read = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        let greeted = greet(read, Box::new(tokio::io::sink()), role, LIMITS).now_or_never();
+        assert!(greeted.is_some(), "neither end ever waits");
+    }
+}
+
+fn again(item: &Item) -> Option<Item> {
+    let mut bytes = BytesMut::new();
+    let mut codec = Zmtp::new(LIMITS);
+    codec.encode(item.clone(), &mut bytes).ok()?;
+    codec.decode(&mut bytes).ok().flatten().filter(|_| bytes.is_empty())
+}
+
+/// Reads a header, and writes and reads it again.
+macro_rules! header {
+    ($message:ident, $type:ty) => {{
+        let read = $message.header::<$type>();
+        if let Ok(read) = &read {
+            let written = Message::new($message.kind, $message.number, read);
+            let as_json = |header: &$type| serde_json::to_value(header).ok();
+            let again = written.as_ref().ok().and_then(|written| written.header::<$type>().ok());
+            assert!(as_json(read).is_some() && as_json(read) == again.as_ref().and_then(as_json), "it is another now");
+        }
+        read
+    }};
+}
+
+/// Takes a message apart as the node does, or the client.
+fn understood(message: &Message) {
     let mut rest = Rest::of(message);
-    if let Ok(publish) = message.header::<Publish<'_>>() {
-        publish.events.into_iter().for_each(|event| drop(rest.outgoing(event)));
+    match message.kind {
+        Kind::Hello => drop(header!(message, Hello)),
+        Kind::Challenge => drop(header!(message, Challenge)),
+        Kind::Proof => drop(header!(message, Proof)),
+        Kind::Welcome => drop(header!(message, Welcome)),
+        Kind::Publish => {
+            if let Ok(publish) = header!(message, Publish<'_>) {
+                publish.events.into_iter().filter_map(|event| rest.outgoing(event).ok()).for_each(published);
+            }
+        }
+        Kind::Stored => drop(header!(message, Stored)),
+        Kind::Subscribe => drop(header!(message, Subscribe)),
+        Kind::Subscribed => drop(header!(message, Opened)),
+        Kind::Unsubscribe => drop(header!(message, Unsubscribe)),
+        Kind::Take => drop(header!(message, Take)),
+        Kind::Deliveries => {
+            if let Ok(given) = header!(message, Deliveries<'_>) {
+                given.deliveries.into_iter().for_each(|delivered| drop(rest.delivery(delivered)));
+            }
+        }
+        Kind::Settle => {
+            if let Ok(settle) = header!(message, Settle<'_>) {
+                settle.settlements.into_iter().filter_map(|ending| rest.settlement(ending).ok()).for_each(settled);
+            }
+        }
+        Kind::Settled => drop(header!(message, Settled)),
+        Kind::Read | Kind::Unpark => drop(header!(message, Tagged)),
+        Kind::Events => {
+            if let Ok(read) = header!(message, Events<'_>) {
+                read.events.iter().for_each(|event| drop(rest.envelope(event)));
+            }
+        }
+        Kind::Parked | Kind::Backlog => drop(header!(message, OfSubscription)),
+        Kind::Aside => {
+            if let Ok(aside) = header!(message, Aside) {
+                aside.parked.into_iter().for_each(|one| drop(one.parked()));
+            }
+        }
+        Kind::Count => drop(header!(message, Count)),
+        Kind::Control => drop(header!(message, Control)),
+        Kind::Controlled => drop(header!(message, Controlled)),
+        Kind::Refused => drop(message.error()),
+        Kind::Done | Kind::Ping | Kind::Pong | Kind::Bye => {}
     }
-    if let Ok(settle) = message.header::<Settle<'_>>() {
-        settle.settlements.into_iter().for_each(|ending| drop(rest.settlement(ending)));
-    }
-    let _ = (message.header::<Hello>(), message.header::<Proof>());
-    let _ = (message.header::<Subscribe>(), message.header::<Take>());
+}
+
+/// What the node has understood, a client could have said.
+fn published(event: Outgoing) {
+    let mut payloads = Payloads::default();
+    let events = vec![payloads.sent(&event)];
+    let written = Message::with(Kind::Publish, 1, &Publish { events }, payloads.finish());
+    let again = |message: &Message| -> Result<_> {
+        let events = message.header::<Publish<'_>>()?.events;
+        let mut rest = Rest::of(message);
+        events.into_iter().map(|event| rest.outgoing(event)).collect::<Result<Vec<_>>>()
+    };
+    assert_eq!(written.and_then(|message| again(&message)).ok(), Some(vec![event]));
+}
+
+fn settled(settlement: Settlement) {
+    let mut payloads = Payloads::default();
+    let settlements = vec![payloads.ending(&settlement)];
+    let written = Message::with(Kind::Settle, 1, &Settle { subscription: 1, settlements }, payloads.finish());
+    let again = |message: &Message| -> Result<_> {
+        let settlements = message.header::<Settle<'_>>()?.settlements;
+        let mut rest = Rest::of(message);
+        settlements.into_iter().map(|ending| rest.settlement(ending)).collect::<Result<Vec<_>>>()
+    };
+    // Settlements are not compared with `==`.
+    let again = written.and_then(|message| again(&message)).ok();
+    assert_eq!(format!("{again:?}"), format!("{:?}", Some(vec![settlement])));
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio_util::codec::Encoder;
 
     use super::*;
 

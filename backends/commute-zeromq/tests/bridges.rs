@@ -3,7 +3,8 @@
 
 mod peer;
 
-use commute_core::{Settlement, SubscriptionSpec};
+use commute_core::admin::GroupInfo;
+use commute_core::{Settlement, SharedBroker, SubscriptionSpec};
 use commute_zeromq::NodeOptions;
 use peer::{connect, event, node, topic, within};
 use zeromq::{PubSocket, PullSocket, PushSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
@@ -61,6 +62,30 @@ async fn what_a_pub_socket_says_comes_in_with_its_first_frame_as_the_key() {
     let taken = within(subscription.receiver.receive(1)).await.expect("it comes");
     saying.abort();
     assert_eq!((taken[0].envelope.partition_key(), &taken[0].envelope.data[..]), (Some("paris"), b"12".as_slice()));
+}
+
+/// What is known of the group `out`.
+async fn group(broker: &SharedBroker) -> Option<GroupInfo> {
+    let admin = broker.admin().expect("a node has administration");
+    let groups = within(admin.groups(Some(topic()))).await.expect("it says");
+    groups.into_iter().find(|known| &*known.subscription.group == "out")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_out_waits_for_a_peer_and_is_acknowledged_then() {
+    let node = node(NodeOptions::default()).await;
+    let broker = connect(&node.url()).await;
+    within(broker.publish((0..5).map(event).collect())).await.expect("they are stored");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    node.bridge(&format!("zmq+push://{free}?topic=tests&group=out&bind=true")).expect("a bridge");
+    within(async { while group(&broker).await.is_none_or(|known| known.in_flight != Some(5)) {} }).await;
+    let mut pull = PullSocket::new();
+    within(async { while pull.connect(&format!("tcp://{free}")).await.is_err() {} }).await;
+    for n in 0..5 {
+        let message = within(pull.recv()).await.expect("it comes").into_vec();
+        assert_eq!(&message[0][..], n.to_string().as_bytes());
+    }
+    within(async { while group(&broker).await.is_none_or(|known| known.settled_below != Some(5)) {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

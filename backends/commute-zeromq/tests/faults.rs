@@ -139,6 +139,34 @@ async fn a_settlement_whose_answer_is_lost_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_whose_session_is_lost_before_its_answer_comes_is_not_said_again() {
+    let node = node(short()).await;
+    let (proxy, broker) = proxied(&node).await;
+    within(broker.publish(vec![event(1)])).await.expect("it is stored");
+    let mut subscription = subscribe(&broker, "g").await;
+    let taken = within(subscription.receiver.receive(10)).await.expect("it comes");
+    proxy.mute();
+    let settling = tokio::spawn({
+        let (settler, tag) = (subscription.settler.clone(), taken[0].tag);
+        async move { settler.settle(vec![Settlement::Ack { tag, publish: vec![event(100)], mark: false }]).await }
+    });
+    assert_eq!(rest(&node.url(), "other", 2).await, [1, 100], "it took effect");
+    proxy.cut();
+    within(async {
+        while node.sessions() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    proxy.heal();
+    // It speaks of a delivery of nobody; whoever waits for it can do nothing about that.
+    within(settling).await.expect("it ends").expect("it is over");
+    assert_eq!(within(subscription.settler.changed()).await, Change::Revoked(taken[0].tag.incarnation));
+    let again = within(subscription.receiver.receive(10)).await.expect("the next comes");
+    assert_eq!(number(&again[0].envelope), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_swallows_everything_is_noticed_and_left() {
     let node = node(short()).await;
     let (proxy, broker) = proxied(&node).await;

@@ -3,9 +3,14 @@
 mod peer;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use commute_core::{Code, Settlement, SubscriptionSpec};
+use commute_core::{
+    BoxFuture, Broker, Capabilities, Code, Outgoing, Receipt, Result, Settlement, Subscription, SubscriptionSpec,
+};
+use commute_embedded::Embedded;
 use commute_embedded::storage::Memory;
 use commute_zeromq::{Node, NodeOptions};
 use peer::{Peer, address, connect, event, log, node, number, topic, try_connect, within, works};
@@ -24,7 +29,8 @@ async fn frames_that_are_none_end_their_connection_and_no_other() {
     http.ended().await;
     // A kind of socket that a ROUTER does not talk to.
     let mut wrong = Peer::socket(to, "SUB").await;
-    wrong.ended().await;
+    wrong.ask("HELLO", 0, &json!({ "client": "wrong" }), b"").await;
+    assert_eq!(wrong.hear().await, None, "whatever it says next");
     // Flags that there are not, after a good greeting.
     let mut flags = Peer::socket(to, "DEALER").await;
     flags.say(&[0xf0; 32]).await;
@@ -143,6 +149,82 @@ async fn a_client_that_never_says_what_it_has_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_says_what_it_has_is_ended_sooner_when_that_is_large() {
+    let node = node(NodeOptions { max_message_bytes: 8 << 10, ..NodeOptions::default() }).await;
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    let event = json!({ "specversion": "1.0", "id": "a", "source": "s", "type": "t" });
+    let events = json!({ "events": [{ "topic": "tests", "size": 3000, "event": event }] });
+    peer.ask("PUBLISH", 1, &events, &[b'x'; 3000]).await;
+    assert_eq!(peer.hear().await.expect("an answer").0, "STORED");
+    peer.ask("SUBSCRIBE", 2, &json!({ "topic": "tests", "group": "g", "credit": 1 }), b"").await;
+    assert_eq!(peer.hear().await.expect("an answer").0, "SUBSCRIBED");
+    peer.ask("TAKE", 3, &json!({ "subscription": 1, "max": 1, "wait_ms": 10_000 }), b"").await;
+    let (_, given) = peer.hear().await.expect("an answer");
+    let tag = &given["deliveries"][0];
+    let tag = json!({ "position": tag["position"], "incarnation": tag["incarnation"] });
+    for n in 4..40 {
+        peer.ask("READ", n, &json!({ "subscription": 1, "tags": [tag] }), b"").await;
+    }
+    assert_eq!(peer.refused().await, MISMATCH.number());
+}
+
+/// A broker that takes its time, and knows how many publishes it ever had at once.
+struct Slow {
+    log: Arc<Embedded>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Broker for Slow {
+    fn driver(&self) -> &'static str {
+        "slow"
+    }
+
+    fn address(&self) -> &str {
+        "slow"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.log.capabilities()
+    }
+
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
+        Box::pin(async move {
+            self.most.fetch_max(self.now.fetch_add(1, Relaxed) + 1, Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.now.fetch_sub(1, Relaxed);
+            self.log.publish(batch).await
+        })
+    }
+
+    fn subscribe(&self, spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>> {
+        self.log.subscribe(spec)
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        self.log.close()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_client_so_many_requests_are_under_way_and_the_others_wait() {
+    let broker = Arc::new(Slow { log: log(&Memory::new()), now: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+    let options = NodeOptions { max_in_flight: 4, ..NodeOptions::default() };
+    let node = Node::serve(broker.clone(), "zmq://127.0.0.1:0", options).await.expect("it listens");
+    let (mut peer, _) = Peer::welcomed(address(&node)).await;
+    for n in 1..=16 {
+        peer.ask("PUBLISH", n, &json!({ "events": [] }), b"").await;
+    }
+    for _ in 1..=16 {
+        assert_eq!(peer.hear().await.expect("an answer").0, "STORED");
+    }
+    let most = broker.most.load(Relaxed);
+    assert!(most <= 4, "{most} at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_settles_what_another_has() {
     let node = node(NodeOptions::default()).await;
     let owner = connect(&node.url()).await;
@@ -196,8 +278,32 @@ async fn a_node_beyond_this_machine_needs_a_key_and_so_do_its_clients() {
     assert_eq!(liar.refused().await, Code::AccessRefused.number());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_says_to_have_the_key_is_shown_no_proof_of_it() {
+    let mut key = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(key, "0123456789abcdef0123").expect("it is written");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("zmq://{}?key_file={}", listener.local_addr().expect("an address"), key.path().display());
+    let connecting = tokio::spawn(async move { try_connect(&url).await.err() });
+    let mut false_node = Peer::router(&listener).await;
+    assert_eq!(false_node.hear().await.expect("it says hello").0, "HELLO");
+    false_node.ask("CHALLENGE", 0, &json!({ "nonce": "00", "proof": "00".repeat(32) }), b"").await;
+    assert_eq!(false_node.hear().await, None, "it has nothing more to say to it");
+    let refused = within(connecting).await.expect("it ends").expect("it is not the node that was meant");
+    assert_eq!(refused.code(), Code::AccessRefused);
+}
+
 fn address_of(url: &str) -> std::net::SocketAddr {
     url.trim_start_matches("zmq://").parse().expect("an address")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_and_says_nothing_takes_a_place_too() {
+    let node = node(NodeOptions { connections: 1, ..NodeOptions::default() }).await;
+    let _silent = Peer::silent(address(&node)).await;
+    let mut late = Peer::socket(address(&node), "DEALER").await;
+    late.ask("HELLO", 0, &json!({ "client": "late" }), b"").await;
+    assert_eq!(late.refused().await, Code::BrokerUnavailable.number(), "there is no room");
 }
 
 #[tokio::test(flavor = "multi_thread")]

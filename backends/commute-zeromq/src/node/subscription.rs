@@ -195,3 +195,34 @@ fn within(kept: &mut VecDeque<Delivery>, want: &Want) -> Vec<Delivery> {
     }
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use commute_core::{Broker, Envelope, Outgoing, SubscriptionSpec, Timestamp, Topic};
+    use commute_embedded::storage::Memory;
+    use commute_embedded::{Embedded, Options};
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_taken_for_a_client_that_is_not_there() {
+        let options = Options { prepare: false, ..Options::default() };
+        let broker = Embedded::in_memory(&Memory::new(), options).unwrap();
+        let topic = Topic::new("tests").unwrap();
+        let open = Open::new(broker.subscribe(SubscriptionSpec::new(topic.clone(), "g")).await.unwrap());
+        let (there, present) = watch::channel(true);
+        let want = |wait| Want { max: 9, bytes: 1 << 20, wait: Duration::from_millis(wait) };
+        // One waits when its client goes.
+        let mut waiting = Box::pin(open.take(want(50), present.clone()));
+        assert!(poll!(&mut waiting).is_pending());
+        there.send_replace(false);
+        let envelope = Envelope::new("tests", "tests.event", Timestamp(1), "1".into());
+        broker.publish(vec![Outgoing { topic, envelope, not_before: None }]).await.unwrap();
+        assert!(waiting.await.unwrap().is_empty());
+        // The next finds nobody there.
+        assert!(open.take(want(50), present.clone()).await.unwrap().is_empty());
+        there.send_replace(true);
+        assert_eq!(open.take(want(30_000), present).await.unwrap().len(), 1);
+    }
+}

@@ -11,7 +11,7 @@ use commute_embedded::{Embedded, Options};
 use commute_zeromq::{Node, NodeOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +84,20 @@ impl Peer {
     /// A socket of this kind that has greeted.
     pub(crate) async fn socket(to: SocketAddr, kind: &str) -> Peer {
         let mut peer = Peer::silent(to).await;
+        peer.greet(kind).await;
+        peer
+    }
+
+    /// The node's end of a connection, for a client that is to be fooled: a ROUTER that has greeted.
+    pub(crate) async fn router(listener: &TcpListener) -> Peer {
+        let (stream, _) = within(listener.accept()).await.expect("a client");
+        let mut peer = Peer(stream);
+        peer.greet("ROUTER").await;
+        peer
+    }
+
+    async fn greet(&mut self, kind: &str) {
+        let peer = self;
         let mut greeting = [0; 64];
         (greeting[0], greeting[9], greeting[10], greeting[11]) = (0xff, 0x7f, 3, 1);
         greeting[12..16].copy_from_slice(b"NULL");
@@ -94,7 +108,6 @@ impl Peer {
         peer.frame(4, &ready).await;
         let mut theirs = [0; 64];
         within(peer.0.read_exact(&mut theirs)).await.expect("a greeting");
-        peer
     }
 
     /// A DEALER that has a session. Answers its welcome.
@@ -129,7 +142,7 @@ impl Peer {
         self.message(&[b"CM1", kind.as_bytes(), number.as_bytes(), header.as_bytes(), body]).await;
     }
 
-    async fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let flags = self.0.read_u8().await.ok()?;
         let length = match flags & 2 {
             0 => u64::from(self.0.read_u8().await.ok()?),
