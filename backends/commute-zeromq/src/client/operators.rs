@@ -151,3 +151,70 @@ impl Operators {
         self.answers.get(&ask).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use commute_core::{BoxFuture, Operate, Operation, Report, Result};
+
+    use super::*;
+
+    struct Counting(AtomicU64);
+
+    impl Operate for Counting {
+        fn app(&self) -> String {
+            "mail".to_owned()
+        }
+
+        fn operate(&self, _: Operation) -> BoxFuture<'_, Result<Report>> {
+            let times = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+            Box::pin(std::future::ready(Ok(Report::Done(times))))
+        }
+    }
+
+    fn ask(ask: u64, app: &str) -> Message {
+        let ask = Ask { ask, app: app.to_owned(), operation: Operation::Lanes { max: 1 } };
+        Message::new(Kind::Ask, 0, &ask).unwrap()
+    }
+
+    fn said(operators: &mut Operators, most: usize) -> Option<(u64, serde_json::Value)> {
+        let Answer { ask, reply } = operators.next(most)?.header().unwrap();
+        Some((ask, reply))
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered_once_and_its_answer_said_as_often_as_it_comes() {
+        let mut operators = Operators::new(Arc::default());
+        let service: Arc<dyn Operate> = Arc::new(Counting(AtomicU64::new(0)));
+        operators.attached().attach(&service);
+        assert_eq!(operators.news().map(|attach| attach.apps), Some(vec!["mail".to_owned()]));
+        assert!(operators.news().is_none());
+        operators.ask(&ask(1, "mail"));
+        // It comes again before it is answered, and after.
+        operators.ask(&ask(1, "mail"));
+        operators.answered().await;
+        let done = serde_json::json!({ "report": { "done": 1 } });
+        assert_eq!(said(&mut operators, 1000), Some((1, done.clone())));
+        assert_eq!(said(&mut operators, 1000), None);
+        operators.ask(&ask(1, "mail"));
+        assert!(!operators.is_answering());
+        assert_eq!(said(&mut operators, 1000), Some((1, done)));
+        operators.ask(&ask(2, "shop"));
+        operators.answered().await;
+        assert_eq!(said(&mut operators, 1000).unwrap().1["refused"]["code"], "CM0034");
+        // What is too large for the node is refused instead.
+        operators.ask(&ask(3, "mail"));
+        operators.answered().await;
+        assert_eq!(said(&mut operators, 10).unwrap().1["refused"]["code"], "CM0013");
+        // The services of a new session are news, and its numbers begin anew.
+        operators.begin_anew();
+        assert!(operators.news().is_some());
+        operators.ask(&ask(1, "mail"));
+        operators.answered().await;
+        assert_eq!(said(&mut operators, 1000).unwrap().1["report"]["done"], 3);
+        drop(service);
+        operators.look();
+        assert_eq!(operators.news().map(|attach| attach.apps), Some(vec![]));
+    }
+}
