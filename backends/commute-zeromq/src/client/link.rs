@@ -342,6 +342,11 @@ impl Work {
                 // Whatever came now would only go back.
                 Some(Need::Take(_)) if closing => open.end(Ok(())),
                 Some(Need::Take(max)) => self.enqueue(Asked::Take { open, max }),
+                Some(Need::GiveBack(settlements)) => {
+                    let (to, _) = oneshot::channel();
+                    self.enqueue(Asked::Settle { open, settlements, returns: true, to });
+                    // What is wanted is asked for when they are back.
+                }
                 Some(Need::Leave) => self.enqueue(Asked::Unsubscribe { open, keep: true }),
                 Some(Need::Forget) => {
                     self.open.retain(|known| !Arc::ptr_eq(known, &open));
