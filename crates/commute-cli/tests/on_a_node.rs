@@ -160,7 +160,7 @@ fn a_pause_holds_in_every_process_that_serves_the_subscription_and_what_waits_is
     one.idle();
     two.idle();
     assert_eq!(handled(&place, "inventory"), 60);
-    assert_eq!(looked(&place, &["dead", "show", "o-1"])[0]["dead"]["subscription"], "inventory@orders");
+    assert_eq!(looked(&place, &["dead", "show", "o-1"])[0]["dead"]["subscription"], "inventory");
 }
 
 #[test]
