@@ -417,6 +417,10 @@ class Node:
         if number == 0:
             if kind == "REFUSED":
                 raise _Broken
+            if kind == "ASK":
+                # Operators pause and skip in engines; this is none.
+                refused = {"code": "CM0037", "detail": "this client can be asked nothing"}
+                self._say("ANSWER", 0, {"ask": header["ask"], "reply": {"refused": refused}})
             return
         asked = self._outstanding.pop(number, None)
         if asked is None:

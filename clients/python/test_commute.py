@@ -1,5 +1,6 @@
 """The Python client against a real node: `python test_commute.py PATH_OF_THE_PROGRAM_COMMUTE`."""
 
+import json
 import os
 import signal
 import socket
@@ -183,6 +184,16 @@ class OnANode(unittest.TestCase):
         monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self.assertFalse(monitor.poll(700), "its heartbeats are answered")
         context.destroy(linger=0)
+
+    def test_what_operators_ask_is_refused_and_nothing_else_is_touched(self):
+        self.node._ask(commute._Asked("ATTACH", {"apps": ["snake"], "instance": "1"}))
+        lanes = [PROGRAM, "--broker", self.served.url, "lanes", "--app", "snake", "--json"]
+        for _ in range(2):
+            said = subprocess.run(lanes, capture_output=True, text=True, timeout=60)
+            self.assertEqual(said.returncode, 5, said.stderr)
+            self.assertEqual(json.loads(said.stderr)["error"]["code"], "CM0037")
+        self.publish(3)
+        self.assertEqual(len(self.node.subscribe(self.topic, "g").pull(5)), 3)
 
     def test_the_examples_work(self):
         example = lambda name: [sys.executable, os.path.join(HERE, "examples", name), self.served.url, "5"]  # noqa: E731

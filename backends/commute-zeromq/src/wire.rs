@@ -16,8 +16,8 @@ use bytes::{Bytes, BytesMut};
 use commute_core::control::{Reply, Request};
 use commute_core::footprint::Mode;
 use commute_core::{
-    Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Lane, Outgoing, Parked, Receipt, Result, Settlement,
-    Timestamp, Topic, cloudevents,
+    Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Lane, Operation, Outgoing, Parked, Receipt, Result,
+    Settlement, Timestamp, Topic, cloudevents,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -57,6 +57,7 @@ kinds! {
     Parked "PARKED", Aside "ASIDE", Unpark "UNPARK",
     Backlog "BACKLOG", Count "COUNT",
     Control "CONTROL", Controlled "CONTROLLED",
+    Attach "ATTACH", Ask "ASK", Answer "ANSWER",
     Ping "PING", Pong "PONG", Bye "BYE",
     Refused "REFUSED",
 }
@@ -464,6 +465,36 @@ pub(crate) struct Control {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Controlled {
     pub(crate) reply: Reply,
+}
+
+/// All services of a client that operators may ask, each time that they change.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Attach {
+    /// The names of the apps.
+    pub(crate) apps: Vec<String>,
+    /// Which of several processes this is, for people.
+    pub(crate) instance: String,
+}
+
+/// What an operator asks a service of the client. Its number is the node's, because the node asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) ask: u64,
+    pub(crate) app: String,
+    pub(crate) operation: Operation,
+}
+
+/// The number of an ASK, whatever else it has.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Numbered {
+    pub(crate) ask: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) ask: u64,
+    /// A `Reply` of either `report` or `refused`; as JSON, because one that is not understood concerns only whoever asked.
+    pub(crate) reply: serde_json::Value,
 }
 
 /// Payloads under construction, one behind the other.

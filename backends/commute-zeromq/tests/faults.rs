@@ -331,3 +331,28 @@ async fn a_publish_gives_up_on_a_node_that_stays_away() {
     within(async { while broker.publish(vec![event(1)]).await.is_err() {} }).await;
     within(broker.close()).await.expect("closing works");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_for_one_who_does_not_receive_for_a_while_goes_to_others() {
+    let node = node(NodeOptions::default()).await;
+    let (one, other) = (connect(&node.url()).await, connect(&node.url()).await);
+    let mut resting = subscribe(&one, "g").await;
+    let mut receiving = subscribe(&other, "g").await;
+    for round in 0..3 {
+        assert!(resting.receiver.receive(100).now_or_never().is_none(), "the node is asked, and nothing is there");
+        resting.receiver.give_back();
+        within(one.publish((0..10).map(event).collect())).await.expect("they are stored");
+        let mut seen = BTreeSet::new();
+        while seen.len() < 10 {
+            let taken = within(receiving.receiver.receive(100)).await.expect("they come");
+            assert!(taken.iter().all(|taken| taken.attempt == 1), "no attempt is counted");
+            seen.extend(taken.iter().map(|taken| number(&taken.envelope)));
+            within(receiving.settler.settle(taken.iter().map(ack).collect())).await.expect("they are settled");
+        }
+        assert_eq!(within(resting.settler.backlog()).await.expect("it says"), Some(0), "round {round}");
+    }
+    // Whoever receives again is given what comes.
+    drop(receiving);
+    within(one.publish(vec![event(1)])).await.expect("it is stored");
+    assert_eq!(within(resting.receiver.receive(1)).await.expect("it comes").len(), 1);
+}

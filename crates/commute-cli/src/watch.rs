@@ -39,6 +39,8 @@ pub(crate) struct Picture {
     pub(crate) tables: Vec<Table>,
     /// The same for programs.
     pub(crate) objects: Vec<Value>,
+    /// What is not to be seen, because somebody did not answer.
+    pub(crate) missing: Option<Failure>,
 }
 
 impl Picture {
@@ -68,8 +70,9 @@ pub(crate) async fn look(
 ) -> Result {
     if !watching.watch {
         let console = session.console(Intent::Look).await?;
-        look(&console).await?.show(&mut session.out)?;
-        return Ok(Exit::Done);
+        let picture = look(&console).await?;
+        picture.show(&mut session.out)?;
+        return picture.missing.map_or(Ok(Exit::Done), Err);
     }
     let full = !session.out.json && io::stdout().is_terminal() && io::stdin().is_terminal();
     let mut screen = full.then(Screen::open);
@@ -81,7 +84,12 @@ pub(crate) async fn look(
             Some(screen) => screen.draw(&picture)?,
             None => {
                 match &picture {
-                    Ok(picture) => picture.show(&mut session.out)?,
+                    Ok(picture) => {
+                        picture.show(&mut session.out)?;
+                        if let Some(failure) = &picture.missing {
+                            session.out.failure(failure);
+                        }
+                    }
                     Err(failure) => session.out.failure(failure),
                 }
                 if !session.out.json {
@@ -92,7 +100,7 @@ pub(crate) async fn look(
         }
         seen += 1;
         if watching.times.is_some_and(|times| seen >= times) {
-            return picture.map(|_| Exit::Done);
+            return picture.and_then(|picture| picture.missing.map_or(Ok(Exit::Done), Err));
         }
         if screen.is_some() {
             if quits(watching.interval).await? {
@@ -173,13 +181,16 @@ fn paint(frame: &mut Frame<'_>, picture: &Result<Picture>) {
             return frame.render_widget(Paragraph::new(text), body);
         }
     };
+    let missing = picture.missing.as_ref().map(|failure| crate::show::clean(&failure.message));
     let height = |lines: usize| Constraint::Length(u16::try_from(lines).unwrap_or(u16::MAX));
     let tables = || picture.tables.iter().filter(|table| !table.rows.is_empty());
     let heights = tables().map(|table| height(table.rows.len() + 2));
-    let areas = Layout::vertical(std::iter::once(height(picture.lines.len() + 1)).chain(heights)).split(body);
+    let above = picture.lines.len() + usize::from(missing.is_some());
+    let areas = Layout::vertical(std::iter::once(height(above + 1)).chain(heights)).split(body);
     let mut areas = areas.iter().copied();
     if let Some(area) = areas.next() {
-        let lines: Vec<_> = picture.lines.iter().map(|line| Line::styled(line.as_str(), tone(Tone::Weak))).collect();
+        let lines = picture.lines.iter().map(|line| Line::styled(line.as_str(), tone(Tone::Weak)));
+        let lines: Vec<_> = lines.chain(missing.map(|missing| Line::styled(missing, tone(Tone::Bad)))).collect();
         frame.render_widget(Paragraph::new(lines), area);
     }
     for (table, area) in tables().zip(areas) {
@@ -224,7 +235,7 @@ mod tests {
         let picture = Ok(Picture {
             lines: vec!["the owner".to_owned()],
             tables: vec![Table::new(&["APP"]), table],
-            objects: Vec::new(),
+            ..Picture::default()
         });
         terminal.draw(|frame| paint(frame, &picture)).unwrap();
         let seen: Vec<_> = format!("{}", terminal.backend())

@@ -3,26 +3,12 @@
 mod support;
 
 use serde_json::Value;
-use support::Place;
+use support::{Place, follows};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is the service that the others start"]
 async fn the_service() {
     support::serve().await;
-}
-
-/// Checks every line, and that there is one.
-#[track_caller]
-fn follows(name: &str, lines: &str) {
-    let schema = format!("{}/schemas/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
-    let schema = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-    assert!(!lines.trim().is_empty(), "nothing was said for {name}");
-    for line in lines.lines() {
-        let value: Value = serde_json::from_str(line).unwrap();
-        let wrong: Vec<_> = schema.iter_errors(&value).map(|wrong| wrong.to_string()).collect();
-        assert!(wrong.is_empty(), "{name}: {wrong:?} in {line}");
-    }
 }
 
 fn publish(place: &Place, id: &str, key: &str, wrong: &str) -> String {

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use commute_core::{
-    Admin, Attached, BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Outgoing,
-    Parked, Receipt, Receiver, Result, Server, Settlement, Settler, SharedBroker, Subscription, SubscriptionSpec,
+    Admin, Attached, BoxFuture, Broker, Capabilities, Change, Code, Delivery, DeliveryTag, Envelope, Error, Operate,
+    Outgoing, Parked, Receipt, Receiver, Result, Server, Settlement, Settler, SharedBroker, Subscription,
+    SubscriptionSpec,
 };
 
 /// How often something goes wrong, each from 0.0 (never) to 1.0 (always).
@@ -131,6 +132,10 @@ impl Broker for Faulty {
         self.inner.attached()
     }
 
+    fn services(&self) -> BoxFuture<'_, Result<Vec<Arc<dyn Operate>>>> {
+        self.inner.services()
+    }
+
     fn socket(&self) -> Option<&Path> {
         self.inner.socket()
     }
@@ -166,6 +171,10 @@ impl Receiver for FaultyReceiver {
             }
             Ok(taken)
         })
+    }
+
+    fn give_back(&mut self) {
+        self.inner.give_back();
     }
 }
 

@@ -22,7 +22,7 @@ use crate::capabilities::Capabilities;
 use crate::clock::Timestamp;
 use crate::envelope::Envelope;
 use crate::error::Result;
-use crate::operate::Attached;
+use crate::operate::{Attached, Operate};
 use crate::subscription::{Subscription, SubscriptionSpec};
 use crate::topic::Topic;
 
@@ -77,6 +77,15 @@ pub trait Broker: Send + Sync + 'static {
     /// Where services that run on this broker in this process attach themselves, when operators come in through it.
     fn attached(&self) -> Option<&Attached> {
         None
+    }
+
+    /// The services that operators can reach through this one: those that are attached here, unless a server knows of more.
+    ///
+    /// # Errors
+    /// The server's.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<Arc<dyn Operate>>>> {
+        let here = self.attached().map(Attached::running).unwrap_or_default();
+        Box::pin(std::future::ready(Ok(here)))
     }
 
     /// Where in the file system operators of other processes reach this one, when it owns such a place.

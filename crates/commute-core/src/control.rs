@@ -18,7 +18,7 @@ use crate::admin::{
 use crate::broker::{BoxFuture, Broker, Outgoing, Receipt};
 use crate::error::{Code, Error, Result};
 use crate::id::EventId;
-use crate::operate::{Operate, Operation, Report};
+use crate::operate::{self, Operate, Operation, Report};
 use crate::topic::Topic;
 
 /// A question or an order, on its way to whoever owns the events.
@@ -27,19 +27,56 @@ use crate::topic::Topic;
 #[allow(missing_docs, reason = "each is the method of `Admin`, `Broker` or `Operate` of the same name")]
 pub enum Request {
     Capabilities,
-    Topics { after: Option<String>, max: usize },
-    Groups { topic: Option<String> },
-    Read { topic: String, from: Begin, max: usize },
-    Unsettled { subscription: SubscriptionName, after: Option<u64>, max: usize },
-    Parked { subscription: SubscriptionName, after: Option<u64>, max: usize },
-    Journey { id: EventId, max: usize },
-    Keep { subscription: SubscriptionName },
-    End { subscription: SubscriptionName, ended: Vec<Ended> },
-    Unpark { subscription: SubscriptionName, positions: Vec<u64> },
-    Replay { subscription: SubscriptionName, from: Begin },
-    Publish { batch: Vec<Outgoing> },
+    Topics {
+        after: Option<String>,
+        max: usize,
+    },
+    Groups {
+        topic: Option<String>,
+    },
+    Read {
+        topic: String,
+        from: Begin,
+        max: usize,
+    },
+    Unsettled {
+        subscription: SubscriptionName,
+        after: Option<u64>,
+        max: usize,
+    },
+    Parked {
+        subscription: SubscriptionName,
+        after: Option<u64>,
+        max: usize,
+    },
+    Journey {
+        id: EventId,
+        max: usize,
+    },
+    Keep {
+        subscription: SubscriptionName,
+    },
+    End {
+        subscription: SubscriptionName,
+        ended: Vec<Ended>,
+    },
+    Unpark {
+        subscription: SubscriptionName,
+        positions: Vec<u64>,
+    },
+    Replay {
+        subscription: SubscriptionName,
+        from: Begin,
+    },
+    Publish {
+        batch: Vec<Outgoing>,
+    },
     Apps,
-    Operate { app: String, operation: Operation },
+    /// Of the service of that [`Operate::name`].
+    Operate {
+        app: String,
+        operation: Operation,
+    },
 }
 
 /// The answer to a request of the same name.
@@ -59,6 +96,7 @@ pub enum Reply {
     Ended(Vec<bool>),
     Position(u64),
     Published(Vec<Receipt>),
+    /// By their [`Operate::name`].
     Apps(Vec<String>),
     Report(Report),
     Refused {
@@ -101,17 +139,29 @@ async fn answered(broker: &dyn Broker, request: Request) -> Result<Reply> {
         }
         Request::Replay { subscription, from } => Reply::Position(admin()?.replay(subscription, from).await?),
         Request::Publish { batch } => Reply::Published(broker.publish(batch).await?),
-        Request::Apps => Reply::Apps(running(broker).iter().map(|app| app.app()).collect()),
+        Request::Apps => Reply::Apps(broker.services().await?.iter().map(|service| service.name()).collect()),
         Request::Operate { app, operation } => {
-            let missing = || Error::new(Code::NotFound, format!("no app {app:?} runs here"));
-            let service = running(broker).into_iter().find(|known| known.app() == app).ok_or_else(missing)?;
-            Reply::Report(service.operate(operation).await?)
+            Reply::Report(operate::ask(broker.services().await?, &app, operation).await?)
         }
     })
 }
 
-fn running(broker: &dyn Broker) -> Vec<Arc<dyn Operate>> {
-    broker.attached().map(crate::operate::Attached::running).unwrap_or_default()
+impl Request {
+    /// Whether it changes something, so that it matters whether it was done when nobody says so.
+    pub fn acts(&self) -> bool {
+        match self {
+            Request::Capabilities
+            | Request::Topics { .. }
+            | Request::Groups { .. }
+            | Request::Read { .. }
+            | Request::Unsettled { .. }
+            | Request::Parked { .. }
+            | Request::Journey { .. }
+            | Request::Apps => false,
+            Request::Operate { operation, .. } => operation.acts(),
+            _ => true,
+        }
+    }
 }
 
 impl Reply {
@@ -123,7 +173,8 @@ impl Reply {
         Reply::Refused { code: error.code().number().to_owned(), detail }
     }
 
-    fn unexpected(&self) -> Error {
+    /// Why this is not the answer that was due: what a refusal says, or that it is another.
+    pub fn unexpected(&self) -> Error {
         match self {
             Reply::Refused { code, detail } => {
                 let known = Code::ALL.iter().find(|known| known.number() == code);
@@ -185,7 +236,7 @@ impl<A: Ask> Remote<A> {
         Box::pin(async move {
             match asked.await? {
                 Reply::Apps(names) => {
-                    Ok(names.into_iter().map(|app| RemoteApp { app, remote: self.0.clone() }).collect())
+                    Ok(names.into_iter().map(|name| RemoteApp { name, remote: self.0.clone() }).collect())
                 }
                 other => Err(other.unexpected()),
             }
@@ -250,17 +301,21 @@ impl<A: Ask> Admin for Remote<A> {
 /// A service at the other end.
 #[derive(Debug, Clone)]
 pub struct RemoteApp<A> {
-    app: String,
+    name: String,
     remote: Arc<A>,
 }
 
 impl<A: Ask> Operate for RemoteApp<A> {
     fn app(&self) -> String {
-        self.app.clone()
+        self.name.split('/').next().unwrap_or_default().to_owned()
+    }
+
+    fn instance(&self) -> Option<String> {
+        self.name.split_once('/').map(|(_, instance)| instance.to_owned())
     }
 
     fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<Report>> {
-        let asked = self.remote.ask(Request::Operate { app: self.app.clone(), operation });
+        let asked = self.remote.ask(Request::Operate { app: self.name.clone(), operation });
         Box::pin(async move {
             match asked.await? {
                 Reply::Report(report) => Ok(report),

@@ -11,13 +11,23 @@ use serde_json::Value;
 use crate::admin::SubscriptionName;
 use crate::broker::BoxFuture;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::id::EventId;
 
 /// A running service, as an operator sees it.
 pub trait Operate: Send + Sync {
     /// The name of the app.
     fn app(&self) -> String;
+
+    /// Which of several processes it runs in; nothing when that is the one that answers operators.
+    fn instance(&self) -> Option<String> {
+        None
+    }
+
+    /// By what name it is asked: `app`, or `app/instance`.
+    fn name(&self) -> String {
+        self.instance().map_or_else(|| self.app(), |instance| format!("{}/{instance}", self.app()))
+    }
 
     /// Does it, or answers it.
     ///
@@ -72,6 +82,13 @@ pub enum Operation {
         /// What to release.
         what: Released,
     },
+}
+
+impl Operation {
+    /// Whether it changes something, so that it matters whether it was done when nobody says so.
+    pub fn acts(&self) -> bool {
+        !matches!(self, Operation::Stats | Operation::Contract | Operation::Lanes { .. })
+    }
 }
 
 /// What to release.
@@ -148,26 +165,50 @@ pub enum HeadState {
     Paused,
 }
 
-/// The services that run on a broker in this process, so that whoever comes in through the broker finds them.
+/// The services that operators find when they come in through a broker: those of this process, and those whose process lets this
+/// one ask them.
 #[derive(Default)]
-pub struct Attached(Mutex<Vec<Weak<dyn Operate>>>);
+pub struct Attached {
+    services: Mutex<Vec<Weak<dyn Operate>>>,
+    told: Option<Box<dyn Fn() + Send + Sync>>,
+}
 
 impl Attached {
+    /// One that tells whenever a service was added.
+    pub fn telling(told: impl Fn() + Send + Sync + 'static) -> Self {
+        Attached { services: Mutex::default(), told: Some(Box::new(told)) }
+    }
+
     /// Adds a service; it is forgotten when it ends.
     pub fn attach(&self, service: &Arc<dyn Operate>) {
-        let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.retain(|known| known.strong_count() > 0);
         services.push(Arc::downgrade(service));
+        drop(services);
+        if let Some(told) = &self.told {
+            told();
+        }
     }
 
     /// Those that run now.
     pub fn running(&self) -> Vec<Arc<dyn Operate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// Asks the one of this name, or the first app that is called so.
+///
+/// # Errors
+/// `NotFound` when there is none; the service's.
+pub async fn ask(services: Vec<Arc<dyn Operate>>, name: &str, operation: Operation) -> Result<Report> {
+    let exact = services.iter().find(|service| service.name() == name);
+    let service = exact.or_else(|| services.iter().find(|service| service.app() == name));
+    let missing = || Error::new(Code::NotFound, format!("no app {name:?} runs here"));
+    service.ok_or_else(missing)?.operate(operation).await
 }
 
 impl std::fmt::Debug for Attached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.running().iter().map(|service| service.app())).finish()
+        f.debug_list().entries(self.running().iter().map(|service| service.name())).finish()
     }
 }

@@ -70,6 +70,10 @@ pub trait Receiver: Send {
     /// # Errors
     /// When the backend failed for good; what is unsettled is delivered again after a restart.
     fn receive(&mut self, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>>>;
+
+    /// Nothing will be received for a while: what came and was not returned by `receive` goes back, and so does what comes before
+    /// the next one. A backend that keeps nothing, or cannot, does nothing.
+    fn give_back(&mut self) {}
 }
 
 /// The end that ends deliveries. Only the engine's `settle` room owns one.

@@ -76,6 +76,10 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver, turn: &mut
         if gate.is_shut() {
             pause.begin(PausedBecause::Operator);
         }
+        if gate.turns() != *turn {
+            // Others may have it, and whoever gives up what is stored must find it there.
+            receiver.give_back();
+        }
         gate.opened(turn, &engine.settle).await;
         let room = engine.room.notified();
         tokio::pin!(room);

@@ -118,7 +118,11 @@ pub(crate) async fn take_back(engine: &Engine, together: &[SetAside]) -> Result<
         if tags.is_empty() {
             continue;
         }
-        match subscription.settler.unpark(tags).await {
+        let unparked = match subscription.settler.unpark(tags).await {
+            Err(error) if error.code() == Code::NotParked => unpark_the_rest(engine, n, together).await,
+            unparked => unparked,
+        };
+        match unparked {
             Ok(deliveries) => {
                 back.extend(deliveries.into_iter().map(|delivery| ((n, delivery.tag.position), delivery)))
             }
@@ -132,6 +136,19 @@ pub(crate) async fn take_back(engine: &Engine, together: &[SetAside]) -> Result<
     readmit(engine, together, back);
     engine.work.notify_one();
     failed.map_or(Ok(count), Err)
+}
+
+/// Another instance that knew of them, too, has brought some back or given them up: those are forgotten here.
+async fn unpark_the_rest(engine: &Engine, n: usize, together: &[SetAside]) -> Result<Vec<Delivery>> {
+    let settler = &engine.subscriptions[n].settler;
+    let there: HashSet<DeliveryTag> = settler.parked().await?.into_iter().map(|parked| parked.tag).collect();
+    let ours = together.iter().filter(|event| event.subscription == n).cloned();
+    let (left, gone): (Vec<_>, Vec<_>) = ours.partition(|event| there.contains(&event.tag));
+    forget(&mut engine.dispatch(), engine, &gone);
+    match left.is_empty() {
+        true => Ok(Vec::new()),
+        false => settler.unpark(left.iter().map(|event| event.tag).collect()).await,
+    }
 }
 
 fn readmit(engine: &Engine, together: &[SetAside], mut back: BTreeMap<(usize, u64), Delivery>) {

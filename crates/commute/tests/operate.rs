@@ -491,6 +491,42 @@ async fn an_event_that_is_parked_on_no_lane_is_released_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_two_instances_know_to_be_parked_is_forgotten_by_both_when_one_has_brought_it_back_or_given_it_up() {
+    let (hand, broker, pings) = (Hand::default(), broker().await, name("app@pings"));
+    if broker.capabilities().shared {
+        // Elsewhere an event is parked with one instance.
+        return;
+    }
+    hand.breaks(10).breaks(20).breaks(30);
+    let first = started(app_on(broker.clone(), &hand, &["pings"])).await;
+    publish(&first, "pings", [10, 11, 20, 30, 31]).await;
+    first.idle().await.unwrap();
+    first.stop().await.unwrap();
+    hand.mend();
+    let one = started(app_on(broker.clone(), &hand, &["pings"])).await;
+    let two = started(app_on(broker.clone(), &hand, &["pings"])).await;
+    assert_eq!((parked(&one), parked(&two)), (5, 5));
+    assert_eq!(one.unpark(&pings, Released::Event(id(10))).await.unwrap(), 2);
+    one.skip(&pings, &id(30)).await.unwrap();
+    one.idle().await.unwrap();
+    assert_eq!(hand.log.taken(), ["10", "11", "31"]);
+    // Of what the other wants, some is parked still.
+    assert_eq!(two.skip(&pings, &id(30)).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!((parked(&one), parked(&two)), (1, 3));
+    assert_eq!(two.unpark(&pings, Released::All).await.unwrap(), 1);
+    assert_eq!(one.unpark(&pings, Released::All).await.unwrap_err().code(), Code::NotParked);
+    assert_eq!((parked(&one), parked(&two)), (0, 0));
+    publish(&one, "pings", [12, 21, 32]).await;
+    one.idle().await.unwrap();
+    two.idle().await.unwrap();
+    assert_eq!(
+        hand.log.taken().into_iter().collect::<BTreeSet<_>>(),
+        ["12", "20", "21", "32"].map(String::from).into()
+    );
+    assert_eq!((parked(&one), parked(&two), letters(&broker, "pings.dead").await.len()), (0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_comes_in_through_the_broker_finds_the_app_while_it_runs() {
     let hand = Hand::default();
     let broker = broker().await;

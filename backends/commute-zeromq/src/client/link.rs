@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_core::control::{Reply, Request};
-use commute_core::{Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
+use commute_core::{Attached, Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::operators::Operators;
 use super::outstanding::{Asked, To, deliveries};
 use super::subscription::{Need, Open};
 use crate::key;
@@ -43,6 +44,8 @@ pub(crate) struct Link {
     asked: mpsc::Sender<Asked>,
     /// A subscription needs something.
     attention: Arc<Notify>,
+    /// The services of this process, whom the node may ask.
+    attached: Arc<Attached>,
     closing: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     max_message_bytes: usize,
@@ -54,9 +57,11 @@ impl Link {
         let (capabilities, max_message_bytes) = (welcome.capabilities.clone(), welcome.max_message_bytes);
         let (asked, asking) = mpsc::channel(ASKED);
         let (attention, closing) = (Arc::new(Notify::new()), CancellationToken::new());
-        let work = Work::new(options, asking, attention.clone(), closing.clone());
+        let operators = Operators::new(attention.clone());
+        let attached = operators.attached();
+        let work = Work::new(options, asking, attention.clone(), closing.clone(), operators);
         let task = tokio::spawn(work.run(wires, welcome));
-        Ok((Link { asked, attention, closing, task, max_message_bytes }, capabilities))
+        Ok((Link { asked, attention, attached, closing, task, max_message_bytes }, capabilities))
     }
 
     /// Hands a request over; the order of effects is that of first polls.
@@ -105,6 +110,10 @@ impl Link {
         let (to, answer) = oneshot::channel();
         self.ask(Asked::Control { request, to }).await?;
         answered(answer).await
+    }
+
+    pub(crate) fn attached(&self) -> &Attached {
+        &self.attached
     }
 
     /// A subscription needs something.
@@ -178,6 +187,7 @@ struct Work {
     /// Numbers below were sent: what they ask is fixed.
     sent: u64,
     open: Vec<Arc<Open>>,
+    operators: Operators,
     session: String,
     max_in_flight: usize,
     max_message_bytes: usize,
@@ -201,6 +211,7 @@ impl Work {
         asking: mpsc::Receiver<Asked>,
         attention: Arc<Notify>,
         closing: CancellationToken,
+        operators: Operators,
     ) -> Self {
         Work {
             options,
@@ -212,6 +223,7 @@ impl Work {
             next: 1,
             sent: 1,
             open: Vec::new(),
+            operators,
             session: String::new(),
             max_in_flight: 1,
             max_message_bytes: 0,
@@ -251,6 +263,7 @@ impl Work {
             return;
         }
         self.session.clone_from(&welcome.session);
+        self.operators.begin_anew();
         let before = std::mem::take(&mut self.outstanding);
         let pending: Vec<Asked> = before.into_values().filter_map(Asked::in_a_new_session).collect();
         self.unsent.clear();
@@ -317,15 +330,23 @@ impl Work {
         }
     }
 
-    /// Does what subscriptions need.
+    /// Does what subscriptions need, and tells the node which services there are.
     fn attend(&mut self) {
         let closing = self.closing.is_cancelled();
+        if !closing && let Some(attach) = self.operators.news() {
+            self.enqueue(Asked::Attach(attach));
+        }
         for open in self.open.clone() {
             match open.need() {
                 None => {}
                 // Whatever came now would only go back.
                 Some(Need::Take(_)) if closing => open.end(Ok(())),
                 Some(Need::Take(max)) => self.enqueue(Asked::Take { open, max }),
+                Some(Need::GiveBack(settlements)) => {
+                    let (to, _) = oneshot::channel();
+                    self.enqueue(Asked::Settle { open, settlements, returns: true, to });
+                    // What is wanted is asked for when they are back.
+                }
                 Some(Need::Leave) => self.enqueue(Asked::Unsubscribe { open, keep: true }),
                 Some(Need::Forget) => {
                     self.open.retain(|known| !Arc::ptr_eq(known, &open));
@@ -381,6 +402,7 @@ impl Work {
                     match item {
                         Some(Ok(Item::Message(parts))) => match Message::from_frames(parts) {
                             Ok(reply) if reply.number == 0 && reply.kind == Kind::Refused => return Over::Broken(reply.error()),
+                            Ok(question) if question.kind == Kind::Ask => self.operators.ask(&question),
                             Ok(reply) => if let Err(error) = self.answered(&reply) {
                                 return Over::Broken(error);
                             },
@@ -392,8 +414,10 @@ impl Work {
                     }
                 }
                 () = self.attention.notified() => self.attend(),
-                permit = outgoing.reserve(), if self.sendable().is_some() => {
-                    if let Ok(permit) = permit && let Some(message) = self.next_to_send() {
+                () = self.operators.answered(), if self.operators.is_answering() => {}
+                permit = outgoing.reserve(), if self.sendable().is_some() || self.operators.is_waiting() => {
+                    let most = self.max_message_bytes;
+                    if let Ok(permit) = permit && let Some(message) = self.next_to_send().or_else(|| self.operators.next(most)) {
                         permit.send(message);
                     }
                 }
@@ -410,6 +434,8 @@ impl Work {
                     if heard.elapsed() > silence {
                         return Over::Broken(Error::new(Code::TimedOut, "nothing was heard of the node for a lease"));
                     }
+                    self.operators.look();
+                    self.attend();
                     let _ = outgoing.try_send(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) });
                 }
             }

@@ -1,6 +1,7 @@
 //! The client: a node's broker, as if it were here.
 
 mod link;
+mod operators;
 mod outstanding;
 mod subscription;
 
@@ -8,7 +9,8 @@ use std::sync::Arc;
 
 use commute_core::control::{self, Ask, Reply, Request};
 use commute_core::{
-    Admin, BoxFuture, Broker, Capabilities, Code, Error, Outgoing, Receipt, Result, Subscription, SubscriptionSpec,
+    Admin, Attached, BoxFuture, Broker, Capabilities, Code, Error, Operate, Outgoing, Receipt, Result, Subscription,
+    SubscriptionSpec,
 };
 
 use crate::options::Options;
@@ -79,6 +81,18 @@ impl Broker for Remote {
 
     fn admin(&self) -> Option<&dyn Admin> {
         Some(&self.admin)
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        Some(self.link.attached())
+    }
+
+    /// Those of all processes on the node.
+    fn services(&self) -> BoxFuture<'_, Result<Vec<Arc<dyn Operate>>>> {
+        Box::pin(async move {
+            let apps = self.admin.apps().await?;
+            Ok(apps.into_iter().map(|app| Arc::new(app) as Arc<dyn Operate>).collect())
+        })
     }
 }
 

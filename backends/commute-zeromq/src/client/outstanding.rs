@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::subscription::Open;
 use crate::wire::{
-    Aside, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads, Publish,
-    Rest, SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe,
+    Aside, Attach, Control, Controlled, Count, Deliveries, Events, Kind, Message, OfSubscription, Opened, Payloads,
+    Publish, Rest, SetAside, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe,
 };
 
 /// Where an answer goes.
@@ -26,6 +26,7 @@ pub(crate) enum Asked {
     Unpark { open: Arc<Open>, tags: Vec<DeliveryTag>, to: To<Vec<Delivery>> },
     Backlog { open: Arc<Open>, to: To<Option<u64>> },
     Control { request: Request, to: To<Reply> },
+    Attach(Attach),
 }
 
 /// How long the node waits before it answers a TAKE with nothing.
@@ -76,6 +77,7 @@ impl Asked {
             Asked::Control { request, .. } => {
                 Message::new(Kind::Control, number, &Control { request: request.clone() })
             }
+            Asked::Attach(attach) => Message::new(Kind::Attach, number, attach),
         }
     }
 
@@ -134,6 +136,7 @@ impl Asked {
                 let _ = to.send(reply.header::<Count>().map(|count| count.events));
             }
             Asked::Control { to, .. } => drop(to.send(reply.header::<Controlled>().map(|answered| answered.reply))),
+            Asked::Attach(_) => {}
         }
     }
 
@@ -158,6 +161,7 @@ impl Asked {
             Asked::Unpark { to, .. } => drop(to.send(Err(error()))),
             Asked::Backlog { to, .. } => drop(to.send(Err(error()))),
             Asked::Control { to, .. } => drop(to.send(Err(error()))),
+            Asked::Attach(_) => tracing::warn!(error = %error(), "operators cannot reach the services of this process"),
         }
     }
 
@@ -175,7 +179,8 @@ impl Asked {
                 open.wait_for(to);
                 None
             }
-            Asked::Unsubscribe { .. } => None,
+            // The new session is told what is true then.
+            Asked::Unsubscribe { .. } | Asked::Attach(_) => None,
             other => Some(other),
         }
     }
@@ -183,7 +188,7 @@ impl Asked {
     /// The subscription that it speaks of.
     pub(crate) fn of(&self) -> Option<&Arc<Open>> {
         match self {
-            Asked::Publish { .. } | Asked::Subscribe { .. } | Asked::Control { .. } => None,
+            Asked::Publish { .. } | Asked::Subscribe { .. } | Asked::Control { .. } | Asked::Attach(_) => None,
             Asked::Unsubscribe { open, .. }
             | Asked::Take { open, .. }
             | Asked::Settle { open, .. }

@@ -41,6 +41,10 @@ struct Known {
     wanted: usize,
     /// The node was asked for some.
     taking: bool,
+    /// Nobody receives for a while, so what comes goes back.
+    unwanted: bool,
+    /// On its way back, and not said yet.
+    back: Vec<Settlement>,
     /// So many settlements that give something back are under way. What comes meanwhile stands behind what goes back, so it goes
     /// back, too, and everything comes again in its order.
     returning: usize,
@@ -56,6 +60,8 @@ struct Known {
 pub(crate) enum Need {
     /// Ask for so many.
     Take(usize),
+    /// Give these back.
+    GiveBack(Vec<Settlement>),
     /// Nobody receives any more.
     Leave,
     /// Nobody has anything to do with it any more.
@@ -79,6 +85,9 @@ impl Open {
         }
         if known.receiver_gone {
             return (!std::mem::replace(&mut known.left, true)).then_some(Need::Leave);
+        }
+        if !known.back.is_empty() {
+            return Some(Need::GiveBack(std::mem::take(&mut known.back)));
         }
         let asks = known.wanted > 0 && !known.taking && known.returning == 0 && known.kept.is_empty();
         known.taking |= asks;
@@ -121,7 +130,7 @@ impl Open {
         self.saw(taken.iter().map(|delivery| delivery.tag));
         let mut known = self.known();
         known.taking = false;
-        if known.returning > 0 && !taken.is_empty() {
+        if (known.returning > 0 || known.unwanted) && !taken.is_empty() {
             known.returning += 1;
             return give_back(taken);
         }
@@ -183,6 +192,7 @@ impl Open {
         self.number.store(0, Ordering::Release);
         let mut known = self.known();
         known.kept.clear();
+        known.back.clear();
         (known.taking, known.returning) = (false, 0);
         if let Some(before) = known.incarnation.take() {
             known.again = true;
@@ -248,13 +258,25 @@ impl Receiver for Inlet {
                         let few = max.min(known.kept.len());
                         return Ok(known.kept.drain(..few).collect());
                     }
-                    known.wanted = max;
+                    (known.wanted, known.unwanted) = (max, false);
                     Wanting(&self.open)
                 };
                 self.link.attend();
                 self.open.came.notified().await;
             }
         })
+    }
+
+    fn give_back(&mut self) {
+        let mut known = self.open.known();
+        known.unwanted = true;
+        let kept = std::mem::take(&mut known.kept);
+        if !kept.is_empty() {
+            known.returning += 1;
+            known.back.extend(give_back(kept));
+        }
+        drop(known);
+        self.link.attend();
     }
 }
 

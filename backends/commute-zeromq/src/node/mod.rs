@@ -1,6 +1,7 @@
 //! The node: listens, admits connections, and keeps the sessions.
 
 mod connection;
+mod operators;
 mod request;
 mod session;
 mod subscription;
@@ -39,6 +40,8 @@ pub struct NodeOptions {
     pub lease: Duration,
     /// How long a client may wait for events in one request, before it has to ask again: 10 s.
     pub longest_wait: Duration,
+    /// How long a service may take to answer an operator: 5 s. Then the operator is told that it did not.
+    pub longest_answer: Duration,
     /// How long a greeting may take: 5 s.
     pub handshake: Duration,
     /// A file with the shared key. With one, a node may listen beyond this machine.
@@ -54,6 +57,7 @@ impl Default for NodeOptions {
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(10),
             longest_wait: Duration::from_secs(10),
+            longest_answer: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
             key_file: None,
         }
@@ -89,12 +93,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// Listens at `zmq://host:port` (port 0 for a free one) or `zmq+ipc:///path`, and serves a broker there.
+    /// Listens at `zmq://host:port` (port 0 for a free one) or `zmq+ipc:///path`, and serves a broker there: one that belongs to
+    /// this process, because what a client is promised is what its node alone decides.
     ///
     /// # Errors
+    /// `NeedNotMet` for a broker that other processes can use at the same time: services connect to it without a node.
     /// `InvalidOption` when the URL is none, or names a place beyond this machine and there is no key; `Io` when it cannot listen
     /// there.
     pub async fn serve(broker: SharedBroker, url: &str, options: NodeOptions) -> Result<Node> {
+        if broker.capabilities().shared {
+            let detail = format!(
+                "a node serves a log of its own process; {} serves other processes by itself, so connect services to it directly",
+                broker.driver()
+            );
+            return Err(Error::new(Code::NeedNotMet, detail));
+        }
         // Several must fit into a lease, so that one that is late ends nothing.
         let options = NodeOptions { heartbeat: options.heartbeat.min(options.lease / 4), ..options };
         let place = Place::parse(&Address::parse(url)?)?;

@@ -114,6 +114,10 @@ pub(super) fn begin(session: &mut Session, message: Message) -> Result<BoxFuture
                 reply(number, Message::new(Kind::Controlled, number, &answered))
             })
         }
+        Kind::Attach => {
+            session.operators.attach(&*broker, message.header()?)?;
+            work(std::future::ready(Message::bare(Kind::Done, number).into()))
+        }
         other => return Err(Error::new(Code::NotUnderstood, format!("{other:?} is nothing that a client asks"))),
     })
 }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
+use super::operators::Operators;
 use super::request::begin;
 use super::subscription::Open;
 use crate::wire::{Kind, Message};
@@ -69,6 +70,8 @@ pub(crate) struct Session {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     open: HashMap<u32, Open>,
     opened: u32,
+    /// The services that the client has.
+    pub(super) operators: Operators,
 }
 
 /// Answers that are not known to have arrived.
@@ -134,6 +137,7 @@ impl Answers {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, name: String, inbox: mpsc::Receiver<Input>) -> Self {
+        let operators = Operators::new(shared.options.longest_answer);
         Session {
             shared,
             name,
@@ -148,6 +152,7 @@ impl Session {
             work: FuturesUnordered::new(),
             open: HashMap::new(),
             opened: 0,
+            operators,
         }
     }
 
@@ -159,7 +164,8 @@ impl Session {
             // Takes wait for events, and are bounded by the subscriptions that there may be.
             let room = self.work.len() < shared.options.max_in_flight + 2 * self.open.len();
             let away = self.since + shared.options.lease;
-            let waiting = self.peer.as_ref().filter(|_| self.answers.is_waiting()).map(|peer| peer.outgoing.clone());
+            let is_waiting = self.answers.is_waiting() || self.operators.is_waiting();
+            let waiting = self.peer.as_ref().filter(|_| is_waiting).map(|peer| peer.outgoing.clone());
             let place = async {
                 match waiting {
                     Some(outgoing) => outgoing.reserve_owned().await,
@@ -169,7 +175,7 @@ impl Session {
             tokio::select! {
                 () = shared.stop.cancelled() => break,
                 place = place => match place {
-                    Ok(place) => if let Some(message) = self.answers.next() {
+                    Ok(place) => if let Some(message) = self.answers.next().or_else(|| self.operators.next()) {
                         drop(place.send(Item::Message(message.into_frames())));
                     },
                     Err(_) => self.lost(),
@@ -180,13 +186,14 @@ impl Session {
                     Some(Input::Detach(connection)) => self.detach(connection),
                     Some(Input::Bye) | None => break,
                 },
+                Some(question) = self.operators.questions.recv() => self.operators.ask(question),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
                 () = tokio::time::sleep_until(away), if self.peer.is_none() => break,
             }
         }
         // No more answers; what is open gives back what it has, before anybody can see that the session is over.
-        let Session { open, work, name, peer, refusal, .. } = self;
-        drop(work);
+        let Session { open, work, name, peer, refusal, operators, .. } = self;
+        drop((work, operators));
         if let (Some(peer), Some(refusal)) = (&peer, refusal) {
             let said = peer.outgoing.send(Item::Message(refusal.into_frames()));
             let _ = timeout(shared.options.heartbeat, said).await;
@@ -201,6 +208,7 @@ impl Session {
     fn attach(&mut self, peer: Peer) {
         self.peer = Some(peer);
         self.answers.again();
+        self.operators.again();
         self.present.send_replace(true);
     }
 
@@ -224,6 +232,12 @@ impl Session {
         self.answers.heard(message.below);
         if message.kind == Kind::Ping {
             self.answers.pongs = (self.answers.pongs + 1).min(UNHEARD);
+            return;
+        }
+        if message.kind == Kind::Answer {
+            if let Err(error) = self.operators.answered(&message) {
+                self.end(&error);
+            }
             return;
         }
         if number == 0 {

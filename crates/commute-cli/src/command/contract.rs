@@ -7,13 +7,13 @@ use commute_core::operate::{Operation, Report};
 use serde_json::Value;
 
 use crate::exit::{Exit, Result};
-use crate::running::nobody_runs;
+use crate::running::{Answers, answers, nobody_runs, signed};
 use crate::session::Session;
 use crate::show::{Cell, Tone, clean};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only this app.
+    /// Only this app, or this one of its instances, as in inventory/4711.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// What this file and the environment say, and what the broker that they name gives; no service needs to run.
@@ -26,20 +26,20 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
         return configured(file, session).await;
     }
     let console = session.console(Intent::Look).await?;
-    let mut apps = console.apps().await?;
-    apps.retain(|app| args.app.as_ref().is_none_or(|wanted| app.app() == *wanted));
-    if apps.is_empty() {
+    let Answers { said, missing } = answers(&console, args.app.as_deref(), &Operation::Contract).await?;
+    if said.is_empty() {
         return Err(nobody_runs("contracts are made when services start"));
     }
-    for app in apps {
-        if let Report::Json(contract) = app.operate(Operation::Contract).await? {
+    for (app, report) in said {
+        if let Report::Json(contract) = report {
+            let contract = signed(contract, &*app);
             match session.out.json {
                 true => session.out.object(&contract)?,
                 false => outline(&contract, 0, session)?,
             }
         }
     }
-    Ok(Exit::Done)
+    missing.map_or(Ok(Exit::Done), Err)
 }
 
 async fn configured(file: &Path, session: &mut Session) -> Result {

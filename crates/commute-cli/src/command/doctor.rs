@@ -168,7 +168,7 @@ async fn reach(console: commute::Result<Console>, found: &mut Findings) {
     match console.reached() {
         Reached::Owner(_) => apps(&console, found).await,
         Reached::Files | Reached::Opened => found.ok("owner", "none; every file of the log could be read"),
-        Reached::Server(_) => {}
+        Reached::Server(_) => apps(&console, found).await,
     }
     match events(&console, found).await {
         Err(error) if error.code() == Code::NeedNotMet => found.ok("events", error.detail().to_owned()),
@@ -182,8 +182,12 @@ async fn reach(console: commute::Result<Console>, found: &mut Findings) {
 
 async fn apps(console: &Console, found: &mut Findings) {
     match console.apps().await {
-        Ok(apps) if apps.is_empty() => found.ok("services", "none in the process of the owner"),
-        Ok(apps) => found.ok("services", apps.iter().map(|app| app.app()).collect::<Vec<_>>().join(", ")),
+        Ok(apps) if apps.is_empty() => match console.reached() {
+            // Others than a node do not know of services.
+            Reached::Server(_) => {}
+            _ => found.ok("services", "none in the process of the owner"),
+        },
+        Ok(apps) => found.ok("services", apps.iter().map(|app| app.name()).collect::<Vec<_>>().join(", ")),
         Err(error) => found.error("services", &error),
     }
 }

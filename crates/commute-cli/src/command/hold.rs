@@ -6,7 +6,7 @@ use commute_core::operate::Operation;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::running::{count, nobody_runs, operate};
+use crate::running::{nobody_runs, operate};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -38,10 +38,10 @@ impl Clone for Args {
 async fn ask(args: Args, session: &mut Session, operation: Operation, done: &str, nothing: &str) -> Result {
     let console = session.console(Intent::Look).await?;
     let Args { subscription, key } = args;
-    let report = operate(&console, &subscription, &operation).await?;
-    let report = report.ok_or_else(|| nobody_runs("what does not run needs no pause, and forgets one when it ends"))?;
+    let count = operate(&console, &subscription, &operation).await?;
+    let count = count.ok_or_else(|| nobody_runs("what does not run needs no pause, and forgets one when it ends"))?;
     let what = key.as_ref().map_or_else(|| subscription.to_string(), |key| format!("key {key} of {subscription}"));
-    if count(&report) == 0 {
+    if count == 0 {
         return Err(Failure::new(Exit::NothingToDo, format!("{what} {nothing}")));
     }
     match session.out.json {

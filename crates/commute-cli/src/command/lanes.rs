@@ -5,7 +5,7 @@ use commute_core::operate::{HeadState, LaneInfo, Operation, Report};
 use serde_json::json;
 
 use crate::exit::Result;
-use crate::running::nobody_runs;
+use crate::running::{Answers, answers, nobody_runs, signed};
 use crate::session::Session;
 use crate::show::{Cell, Table, Tone};
 use crate::watch::{self, Picture, Watching};
@@ -13,7 +13,7 @@ use crate::when::ago;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only this app.
+    /// Only this app, or this one of its instances, as in inventory/4711.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// How many lanes of each app to show at most.
@@ -29,20 +29,19 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
 }
 
 async fn picture(console: &Console, only: Option<&str>, limit: usize) -> Result<Picture> {
-    let mut apps = console.apps().await?;
-    apps.retain(|app| only.is_none_or(|only| app.app() == only));
-    if apps.is_empty() {
+    let Answers { said, missing } = answers(console, only, &Operation::Lanes { max: limit }).await?;
+    if said.is_empty() {
         return Err(nobody_runs("lanes are in running services"));
     }
-    let mut picture = Picture::default();
+    let mut picture = Picture { missing, ..Picture::default() };
     let mut table = Table::new(&["APP", "KEY", ">EVENTS", ">PARKED", "STATE", "HEAD", ">ATTEMPT", ">AGE", "WAITS FOR"]);
-    for app in apps {
-        if let Report::Lanes(lanes) = app.operate(Operation::Lanes { max: limit }).await? {
+    for (app, report) in said {
+        if let Report::Lanes(lanes) = report {
             for lane in lanes {
-                table.rows.push(row(&app.app(), &lane));
+                table.rows.push(row(&app.name(), &lane));
                 let mut object = json!(lane);
                 object["app"] = json!(app.app());
-                picture.objects.push(object);
+                picture.objects.push(signed(object, &*app));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use commute::admin::{Admin, Ended, ParkedEvent, SubscriptionName};
+use commute::admin::{Admin, Ended, GroupInfo, ParkedEvent, SubscriptionName};
 use commute::{Code, Console, EventId, Intent};
 use commute_core::operate::{Operation, Released};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::Paging;
 use crate::confirm::Sure;
 use crate::exit::{Exit, Failure, Result};
 use crate::letters::{Found, Which, find, waiting};
-use crate::running::{count, operate};
+use crate::running::operate;
 use crate::session::Session;
 use crate::show::{Cell, Table, Tone};
 
@@ -211,8 +211,8 @@ async fn show(name: &SubscriptionName, id: &EventId, session: &mut Session) -> R
 async fn release(name: SubscriptionName, what: Released, session: &mut Session) -> Result {
     let console = session.console(Intent::Act).await?;
     let operation = Operation::Release { subscription: name.clone(), what: what.clone() };
-    let released = match operate(&console, &name, &operation).await? {
-        Some(report) => count(&report),
+    let released = match operate_if_it_runs(&console, &name, &operation).await? {
+        Some(count) => count,
         None => unpark(&console, &name, &what).await?,
     };
     console.close().await?;
@@ -221,6 +221,18 @@ async fn release(name: SubscriptionName, what: Released, session: &mut Session) 
         false => session.out.line(format!("released {released} events of {name}"))?,
     }
     Ok(if released == 0 { Exit::NothingToDo } else { Exit::Done })
+}
+
+/// As `operate`; `None` also when services run, none has the subscription, and nobody receives from it.
+async fn operate_if_it_runs(console: &Console, name: &SubscriptionName, operation: &Operation) -> Result<Option<u64>> {
+    match operate(console, name, operation).await {
+        Err(failure) if failure.exit == Exit::NotFound => {
+            let groups = console.admin()?.groups(Some(name.topic.clone())).await?;
+            let rests = |group: &GroupInfo| group.subscription == *name && group.instances == Some(0);
+            if groups.iter().any(rests) { Ok(None) } else { Err(failure) }
+        }
+        operated => operated,
+    }
 }
 
 /// Releases while no service runs: they are delivered in their places when one starts.
@@ -297,7 +309,7 @@ async fn drop_it(name: SubscriptionName, event: EventId, session: &mut Session) 
         return Err(not_parked(&name, &format!("event {event}")));
     };
     let operation = Operation::Skip { subscription: name.clone(), event: event.clone() };
-    match operate(&console, &name, &operation).await? {
+    match operate_if_it_runs(&console, &name, &operation).await? {
         // The service knows who waits behind it, and makes a dead letter, which goes the same way.
         Some(_) => discard(admin, &event).await?,
         None => {

@@ -6,7 +6,8 @@ use commute_core::operate::{Operation, Report};
 use serde_json::{Value, json};
 
 use super::Paging;
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
+use crate::running::{Answers, answers, signed};
 use crate::session::Session;
 use crate::show::{Cell, Table, Tone};
 use crate::watch::{self, Picture, Watching};
@@ -28,8 +29,8 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
 }
 
 async fn picture(console: &Console, topic: Option<Topic>, paging: &Paging) -> Result<Picture> {
-    let apps = console.apps().await?;
-    let mut picture = Picture { lines: vec![console.reached().to_string()], ..Picture::default() };
+    let Answers { said, missing } = answers(console, None, &Operation::Stats).await?;
+    let mut picture = Picture { lines: vec![console.reached().to_string()], missing, ..Picture::default() };
     let mut groups = match console.admin() {
         Ok(admin) => admin.groups(topic).await,
         Err(error) => Err(error),
@@ -37,7 +38,7 @@ async fn picture(console: &Console, topic: Option<Topic>, paging: &Paging) -> Re
     // Services say what a server does not.
     if let Err(error) = &groups
         && error.code() == Code::NeedNotMet
-        && !apps.is_empty()
+        && !said.is_empty()
     {
         picture.lines.push(error.detail().to_owned());
         groups = Ok(Vec::new());
@@ -65,14 +66,12 @@ async fn picture(console: &Console, topic: Option<Topic>, paging: &Paging) -> Re
         ">RETRYING",
         ">PARKED",
     ]);
-    for app in apps {
-        let stats = match app.operate(Operation::Stats).await {
-            Ok(Report::Json(stats)) => stats,
-            Ok(_) => continue,
-            Err(error) => return Err(Failure::from(error)),
-        };
-        rows_of(&mut table, &app.app(), &stats);
-        picture.objects.push(json!({ "kind": "app", "app": app.app(), "stats": stats }));
+    for (app, report) in said {
+        if let Report::Json(stats) = report {
+            rows_of(&mut table, &app.name(), &stats);
+            let object = json!({ "kind": "app", "app": app.app(), "stats": stats });
+            picture.objects.push(signed(object, &*app));
+        }
     }
     picture.tables.push(table);
     if picture.tables.iter().all(|table| table.rows.is_empty()) {

@@ -2,16 +2,31 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test uses a part")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use commute::prelude::*;
 use serde_json::Value;
 
-/// The program, about the directory `data` of a folder.
+/// Checks every line, and that there is one.
+#[track_caller]
+pub fn follows(name: &str, lines: &str) {
+    let schema = format!("{}/schemas/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let schema = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    assert!(!lines.trim().is_empty(), "nothing was said for {name}");
+    for line in lines.lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let wrong: Vec<_> = schema.iter_errors(&value).map(|wrong| wrong.to_string()).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?} in {line}");
+    }
+}
+
+/// The program, about the directory `data` of a folder, or about a node on it.
 pub struct Place {
     folder: tempfile::TempDir,
+    node: Option<String>,
 }
 
 /// What a run of the program left.
@@ -42,7 +57,7 @@ impl Ran {
 
 impl Place {
     pub fn new() -> Self {
-        Place { folder: tempfile::tempdir().unwrap() }
+        Place { folder: tempfile::tempdir().unwrap(), node: None }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -50,7 +65,22 @@ impl Place {
     }
 
     pub fn url(&self) -> String {
-        format!("embedded:{}", self.data().display())
+        self.node.clone().unwrap_or_else(|| format!("embedded:{}", self.data().display()))
+    }
+
+    /// Starts a node on the directory; from here on everybody goes to it.
+    pub fn node(&mut self) -> Node {
+        let mut command = self.command(&["node", "--lease", "6", "--data"]);
+        // Again at the same place, when there was one.
+        let listen = self.node.as_deref().unwrap_or("zmq://127.0.0.1:0");
+        command.arg(self.data()).args(["--listen", listen]);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+        assert!(url.starts_with("zmq://127.0.0.1:"), "{line}");
+        self.node = Some(url);
+        Node(child)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -80,12 +110,35 @@ impl Place {
 
     /// Starts the service below in a process of its own, and waits until it has settled what it can.
     pub fn service(&self) -> Service {
-        Service::start(&self.data(), false)
+        Service::start(&self.url(), "inventory", false)
     }
 
     /// The same with handlers that succeed.
     pub fn repaired(&self) -> Service {
-        Service::start(&self.data(), true)
+        Service::start(&self.url(), "inventory", true)
+    }
+
+    /// The same under another name.
+    pub fn named(&self, name: &str) -> Service {
+        Service::start(&self.url(), name, true)
+    }
+}
+
+/// A node in a process of its own.
+pub struct Node(Child);
+
+impl Node {
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -97,10 +150,11 @@ pub struct Service {
 }
 
 impl Service {
-    fn start(data: &Path, repaired: bool) -> Self {
+    fn start(url: &str, name: &str, repaired: bool) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "the_service", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env("SERVICE_DATA", data).env("SERVICE_REPAIRED", if repaired { "yes" } else { "no" });
+        command.env("SERVICE_URL", url).env("SERVICE_NAME", name);
+        command.env("SERVICE_REPAIRED", if repaired { "yes" } else { "no" });
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().unwrap());
@@ -126,6 +180,17 @@ impl Service {
     pub fn idle(&mut self) {
         self.say("idle");
         self.said("idle now");
+    }
+
+    /// By this operators know it on a node.
+    pub fn instance(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// It stands still, or goes on, as the kernel lets it.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.instance()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Asks it to stop, and waits until it has.
@@ -171,11 +236,11 @@ async fn handle(order: Order, State(Repaired(repaired)): State<Repaired>) -> Res
 
 /// The service: `reject` becomes a dead letter, `park` is parked, unless it was repaired.
 pub async fn serve() {
-    let Ok(data) = std::env::var("SERVICE_DATA") else { return };
+    let (Ok(url), Ok(name)) = (std::env::var("SERVICE_URL"), std::env::var("SERVICE_NAME")) else { return };
     let repaired = std::env::var("SERVICE_REPAIRED").is_ok_and(|said| said == "yes");
-    let broker = commute::connect(&format!("embedded:{data}")).await.unwrap();
+    let broker = commute::connect(&url).await.unwrap();
     let retry = Backoff::fixed(Duration::from_millis(1)).attempts(2);
-    let app = App::new("inventory")
+    let app = App::new(name)
         .broker(broker.clone())
         .state(Repaired(repaired))
         .on("orders", handler(handle).retry(retry).when_exhausted(Exhausted::Park))

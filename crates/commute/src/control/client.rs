@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use commute_core::control::{Ask, Reply, Request};
-use commute_core::{BoxFuture, Code, Error, Operation, Result};
+use commute_core::{BoxFuture, Code, Error, Result};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -82,30 +82,12 @@ impl Ask for Line {
                     Ok(reply)
                 }
                 Err(cause) => {
-                    let then = if acts(&request) { "; whether it did what it was asked is unknown" } else { "" };
+                    let then = if request.acts() { "; whether it did what it was asked is unknown" } else { "" };
                     let detail = format!("the owner at {} went away while it was asked{then}", self.path);
                     Err(Error::new(Code::BrokerUnavailable, detail).caused_by(cause))
                 }
             }
         })
-    }
-}
-
-/// Whether a request changes something.
-fn acts(request: &Request) -> bool {
-    match request {
-        Request::Capabilities
-        | Request::Topics { .. }
-        | Request::Groups { .. }
-        | Request::Read { .. }
-        | Request::Unsettled { .. }
-        | Request::Parked { .. }
-        | Request::Journey { .. }
-        | Request::Apps => false,
-        Request::Operate { operation, .. } => {
-            !matches!(operation, Operation::Stats | Operation::Contract | Operation::Lanes { .. })
-        }
-        _ => true,
     }
 }
 

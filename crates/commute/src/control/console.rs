@@ -7,8 +7,7 @@ use std::sync::Arc;
 use commute_core::control::Remote;
 use commute_core::driver::Files;
 use commute_core::{
-    Address, Admin, Attached, BoxFuture, Code, Error, Operate, Outgoing, Receipt, Result, SharedBroker,
-    admin::SharedAdmin,
+    Address, Admin, BoxFuture, Code, Error, Operate, Outgoing, Receipt, Result, SharedBroker, admin::SharedAdmin,
 };
 
 use super::client::Line;
@@ -154,7 +153,8 @@ impl Console {
         }
     }
 
-    /// The services that run where this console reached; none where no process runs.
+    /// The services that can be asked where this console reached: those of the process that owns the events, those of all processes
+    /// on a commute node; none where no process runs, and none on other servers.
     ///
     /// # Errors
     /// The owner's.
@@ -164,7 +164,7 @@ impl Console {
                 Ok(remote.apps().await?.into_iter().map(|app| Arc::new(app) as Arc<dyn Operate>).collect())
             }
             Way::Files(_) => Ok(Vec::new()),
-            Way::Broker(broker, _) => Ok(broker.attached().map(Attached::running).unwrap_or_default()),
+            Way::Broker(broker, _) => broker.services().await,
         }
     }
 

@@ -27,16 +27,23 @@ pub(crate) async fn release(engine: &Engine, n: usize, what: &Released) -> Resul
             find::parked(engine, n, &parked, id).await.map(|(event, _)| event.tag).into_iter().collect()
         }
     };
-    if some.is_empty() {
-        return Err(nothing(match what {
+    let none = || {
+        nothing(match what {
             Released::All => "anything".to_owned(),
             Released::Key(key) => format!("key {key}"),
             Released::Event(id) => format!("event {id}"),
-        }));
+        })
+    };
+    if some.is_empty() {
+        return Err(none());
     }
     let is_one = |event: &SetAside| event.subscription == n && some.contains(&event.tag);
     let together = connected(&parked, is_one);
     let count = take_back(engine, &together).await?;
+    if count == 0 {
+        // Another instance was faster.
+        return Err(none());
+    }
     tracing::warn!(app = %engine.name, count, "released by an operator");
     Ok(count)
 }

@@ -109,9 +109,10 @@ async fn skip_parked(engine: &Engine, parked: &[SetAside], event: &SetAside, env
     };
     let letter = written(engine, n, &envelope, event.attempts, reason)?;
     let sub = &engine.subscriptions[n];
-    match end(engine, sub.named(), tag.position, letter.clone()).await? {
-        Some(true) => {}
-        Some(false) => return Err(over(&envelope.id)),
+    let ended = end(engine, sub.named(), tag.position, letter.clone()).await?;
+    match ended {
+        // It is forgotten also when another instance gave it up.
+        Some(_) => {}
         None => {
             // In two steps. After a crash in between it is delivered again, in its place.
             let mark = engine.broker.capabilities().inbox_retention.is_some();
@@ -125,7 +126,8 @@ async fn skip_parked(engine: &Engine, parked: &[SetAside], event: &SetAside, env
     let mut left = connected(parked, |other| is(other, event));
     left.retain(|other| !is(other, event));
     // A failure leaves them parked: they can be released.
-    take_back(engine, &behind_nothing(&left)).await.map(drop)
+    take_back(engine, &behind_nothing(&left)).await?;
+    if ended == Some(false) { Err(over(&envelope.id)) } else { Ok(()) }
 }
 
 /// Those that hang together with nothing that failed on its own.
