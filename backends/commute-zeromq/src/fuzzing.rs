@@ -6,8 +6,9 @@ use futures_util::FutureExt;
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::wire::{
-    Aside, Challenge, Control, Controlled, Count, Deliveries, Events, FRAMES, Hello, Kind, Message, OfSubscription,
-    Opened, Payloads, Proof, Publish, Rest, Settle, Settled, Stored, Subscribe, Tagged, Take, Unsubscribe, Welcome,
+    Answer, Aside, Ask, Attach, Challenge, Control, Controlled, Count, Deliveries, Events, FRAMES, Hello, Kind,
+    Message, OfSubscription, Opened, Payloads, Proof, Publish, Rest, Settle, Settled, Stored, Subscribe, Tagged, Take,
+    Unsubscribe, Welcome,
 };
 use crate::zmtp::{Item, Limits, Role, Zmtp, greet};
 
@@ -119,6 +120,9 @@ fn understood(message: &Message) {
         Kind::Count => drop(header!(message, Count)),
         Kind::Control => drop(header!(message, Control)),
         Kind::Controlled => drop(header!(message, Controlled)),
+        Kind::Attach => drop(header!(message, Attach)),
+        Kind::Ask => drop(header!(message, Ask)),
+        Kind::Answer => drop(header!(message, Answer)),
         Kind::Refused => drop(message.error()),
         Kind::Done | Kind::Ping | Kind::Pong | Kind::Bye => {}
     }
