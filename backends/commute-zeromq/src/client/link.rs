@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use commute_core::control::{Reply, Request};
 use commute_core::{Attached, Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -34,8 +34,10 @@ const TOGETHER: usize = 512;
 const TOGETHER_BYTES: usize = 1 << 20;
 /// The first frames of a message, and what surrounds them.
 const ROOM: usize = 128;
-/// Messages on their way to the node.
-const OUTGOING: usize = 8;
+/// So many bytes are put on their way before the node has taken some.
+const AHEAD: usize = 256 << 10;
+/// What is said may wait for so many other things that are ready, so that it goes together.
+const TURNS: usize = 16;
 /// A node may send as much as this at once: more than it ever does, because what was taken back comes in one message.
 const MESSAGE_BYTES: usize = 1 << 30;
 
@@ -168,6 +170,10 @@ fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<V
 
 fn closed() -> Error {
     Error::new(Code::Closed, "the connection to the node is closed")
+}
+
+fn frames(message: Message) -> Item {
+    Item::Message(message.into_frames())
 }
 
 fn broken(cause: std::io::Error) -> Error {
@@ -358,21 +364,9 @@ impl Work {
     }
 
     async fn serve(&mut self, Wires { mut read, mut write }: Wires, welcome: &Welcome) -> Over {
-        let (outgoing, mut rest) = mpsc::channel::<Message>(OUTGOING);
-        let writing = async move {
-            while let Some(message) = rest.recv().await {
-                write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
-                while let Ok(message) = rest.try_recv() {
-                    write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
-                }
-                write.flush().await.map_err(broken)?;
-            }
-            Ok(())
-        };
-        tokio::pin!(writing);
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(1));
         let silence = Duration::from_millis(welcome.lease_ms.max(1));
-        let mut heard = Instant::now();
+        let (mut heard, mut turns) = (Instant::now(), 0_usize);
         let mut beat = tokio::time::interval(heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -381,17 +375,23 @@ impl Work {
                 self.end_takes();
             }
             if closing && self.outstanding.is_empty() && self.asking.is_empty() {
-                let goodbye = async move { outgoing.send(Message::bare(Kind::Bye, 0)).await };
-                let _ = timeout(heartbeat, async { tokio::join!(goodbye, writing) }).await;
+                let _ = timeout(heartbeat, write.send(frames(Message::bare(Kind::Bye, 0)))).await;
                 return Over::Closed;
+            }
+            while write.waits() < AHEAD
+                && let Some(message) = self.next_to_say()
+            {
+                write.put(frames(message));
+            }
+            turns += 1;
+            if turns.is_multiple_of(TURNS)
+                && let Err(cause) = write.some().await
+            {
+                return Over::Broken(broken(cause));
             }
             let room = self.outstanding.len() < self.max_in_flight;
             tokio::select! {
                 biased;
-                written = &mut writing => match written {
-                    Err(error) => return Over::Broken(error),
-                    Ok(()) => return Over::Closed,
-                },
                 item = read.next() => {
                     heard = Instant::now();
                     match item {
@@ -410,12 +410,6 @@ impl Work {
                 }
                 () = self.attention.notified() => self.attend(),
                 () = self.operators.answered(), if self.operators.is_answering() => {}
-                permit = outgoing.reserve(), if self.sendable().is_some() || self.operators.is_waiting() => {
-                    let most = self.max_message_bytes;
-                    if let Ok(permit) = permit && let Some(message) = self.next_to_send().or_else(|| self.operators.next(most)) {
-                        permit.send(message);
-                    }
-                }
                 // Closed only by us, so there is always something or waiting.
                 Some(asked) = self.asking.recv(), if room => {
                     self.begin(asked);
@@ -431,10 +425,21 @@ impl Work {
                     }
                     self.operators.look();
                     self.attend();
-                    let _ = outgoing.try_send(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) });
+                    // Whoever does not read is not told more.
+                    if write.waits() < AHEAD {
+                        write.put(frames(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) }));
+                    }
                 }
+                // Last, so that what is said goes together.
+                written = write.flush(), if write.waits() > 0 => if let Err(cause) = written {
+                    return Over::Broken(broken(cause));
+                },
             }
         }
+    }
+
+    fn next_to_say(&mut self) -> Option<Message> {
+        self.next_to_send().or_else(|| self.operators.next(self.max_message_bytes))
     }
 
     /// The next request that can be sent now: one about a subscription waits until the node has named it.
@@ -443,7 +448,15 @@ impl Work {
     }
 
     fn next_to_send(&mut self) -> Option<Message> {
-        let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+        loop {
+            let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+            if let Some(message) = self.message(number) {
+                return Some(message);
+            }
+        }
+    }
+
+    fn message(&mut self, number: u64) -> Option<Message> {
         let made = self.outstanding.get(&number)?.message(number).and_then(|message| match message.size() {
             size if size <= self.max_message_bytes - ROOM.min(self.max_message_bytes) => Ok(message),
             size => {
@@ -615,7 +628,7 @@ async fn hello(options: &Options, session: Option<String>, wires: &mut Wires) ->
 }
 
 async fn say(wires: &mut Wires, message: Message) -> Result<()> {
-    wires.write.send(Item::Message(message.into_frames())).await.map_err(broken)
+    wires.write.send(frames(message)).await.map_err(broken)
 }
 
 async fn hear(wires: &mut Wires) -> Result<Message> {
