@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::operators::Operators;
-use super::outstanding::{Asked, To, deliveries};
+use super::outstanding::{Asked, To, Weight, deliveries};
 use super::subscription::{Need, Open};
 use crate::key;
 use crate::options::{Options, Place};
@@ -79,7 +79,7 @@ impl Link {
             batches.push((piece, to));
             answers.push(answer);
         }
-        self.ask(Asked::Publish { batches }).await?;
+        self.ask(Asked::Publish { batches, weight: Weight::default() }).await?;
         let mut receipts = Vec::new();
         for answer in answers {
             receipts.extend(answered(answer).await?);
@@ -154,6 +154,9 @@ pub(crate) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<
 
 /// Cuts a batch where its pieces would become too many or too large.
 fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    if batch.len() <= TOGETHER && batch.iter().map(&size_of).sum::<usize>() <= most {
+        return vec![batch];
+    }
     let (mut pieces, mut size) = (vec![Vec::new()], 0);
     for item in batch {
         size += size_of(&item);
@@ -194,6 +197,8 @@ struct Work {
     sent: u64,
     open: Vec<Arc<Open>>,
     operators: Operators,
+    /// Several publishers were answered at once.
+    several: bool,
     session: String,
     max_in_flight: usize,
     max_message_bytes: usize,
@@ -230,6 +235,7 @@ impl Work {
             sent: 1,
             open: Vec::new(),
             operators,
+            several: false,
             session: String::new(),
             max_in_flight: 1,
             max_message_bytes: 0,
@@ -300,7 +306,7 @@ impl Work {
             return asked.fail(closed);
         }
         match asked {
-            Asked::Publish { batches } => batches.into_iter().for_each(|batch| self.publish(batch)),
+            Asked::Publish { batches, .. } => batches.into_iter().for_each(|batch| self.publish(batch)),
             Asked::Settle { open, settlements, to, .. } => self.settle(open, settlements, to),
             asked => {
                 if let Asked::Subscribe { open, .. } = &asked {
@@ -327,12 +333,20 @@ impl Work {
 
     /// Publishes that wait go together, because the node then needs one sync for them.
     fn publish(&mut self, more: (Vec<Outgoing>, To<Vec<Receipt>>)) {
+        let bytes = more.0.iter().map(weight).sum::<usize>();
         let last = self.unsent.back().filter(|number| **number >= self.sent);
         match last.and_then(|number| self.outstanding.get_mut(number)) {
-            Some(Asked::Publish { batches }) if small(batches, &more, most(self.max_message_bytes)) => {
-                batches.push(more)
+            Some(Asked::Publish { batches, weight })
+                if weight.events + more.0.len() <= TOGETHER && weight.bytes + bytes <= most(self.max_message_bytes) =>
+            {
+                weight.events += more.0.len();
+                weight.bytes += bytes;
+                batches.push(more);
             }
-            _ => self.enqueue(Asked::Publish { batches: vec![more] }),
+            _ => {
+                let weight = Weight { events: more.0.len(), bytes };
+                self.enqueue(Asked::Publish { batches: vec![more], weight });
+            }
         }
     }
 
@@ -413,6 +427,10 @@ impl Work {
                 // Closed only by us, so there is always something or waiting.
                 Some(asked) = self.asking.recv(), if room => {
                     self.begin(asked);
+                    // Whoever was answered together is about to ask again together.
+                    if std::mem::take(&mut self.several) {
+                        tokio::task::yield_now().await;
+                    }
                     // What waits already goes together.
                     while self.outstanding.len() < self.max_in_flight && let Ok(asked) = self.asking.try_recv() {
                         self.begin(asked);
@@ -503,7 +521,10 @@ impl Work {
                     self.enqueue(Asked::Settle { open, settlements: back, returns: true, to });
                 }
             }
-            asked => asked.answer(reply),
+            asked => {
+                self.several |= matches!(&asked, Asked::Publish { batches, .. } if batches.len() > 1);
+                asked.answer(reply);
+            }
         }
         self.attend();
         Ok(())
@@ -561,11 +582,6 @@ impl Work {
         let left = &self.outstanding;
         self.unsent.retain(|number| left.contains_key(number));
     }
-}
-
-fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>), most: usize) -> bool {
-    let all = || batches.iter().chain([more]).flat_map(|(batch, _)| batch);
-    all().count() <= TOGETHER && all().map(weight).sum::<usize>() <= most
 }
 
 /// Connects, greets and says hello.
