@@ -1,6 +1,7 @@
 //! Benchmarks of the broker adapters: `cargo xtask bench brokers [--json FILE] [--only ROW] [--short]`. Every figure of ours
 //! stands beside the raw client's, or beside another project's, on the same server, in turn, in the same run.
 
+mod confirms;
 mod device;
 mod kafka;
 mod kafka_raw;
@@ -29,6 +30,7 @@ use crate::row::Row;
 
 /// Every row, in the order in which they are measured; those of one line are measured together.
 const ROWS: &[&str] = &[
+    "rabbitmq-confirms",
     "rabbitmq-publish",
     "rabbitmq-consume",
     "kafka-publish",
@@ -84,11 +86,16 @@ fn server(named: Option<&String>, kind: Kind) -> Result<(String, Option<Server>)
 
 async fn measure(args: &Args) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    if args.wants(&["rabbitmq-publish", "rabbitmq-consume"]) {
+    if args.wants(&ROWS[..3]) {
         let (url, _server) = server(args.rabbitmq.as_ref(), Kind::Rabbitmq)?;
-        rows.extend(rabbitmq::measure(&url, args.events(40_000), args.rounds).await?);
+        if args.wants(&["rabbitmq-confirms"]) {
+            rows.extend(confirms::measure(&url, args.events(10_000), args.rounds).await?);
+        }
+        if args.wants(&["rabbitmq-publish", "rabbitmq-consume"]) {
+            rows.extend(rabbitmq::measure(&url, args.events(40_000), args.rounds).await?);
+        }
     }
-    if args.wants(&ROWS[2..]) {
+    if args.wants(&ROWS[3..]) {
         let (url, _server) = server(args.kafka.as_ref(), Kind::Kafka)?;
         if args.wants(&["kafka-publish", "kafka-consume"]) {
             rows.extend(kafka::measure(&url, args.events(300_000), args.rounds).await?);

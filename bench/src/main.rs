@@ -48,10 +48,17 @@ enum Bench {
     /// One look, in a process of its own.
     #[value(hide = true)]
     LookAt,
+    /// One node, in a process of its own.
+    #[value(hide = true)]
+    NodeAt,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if matches!(args.bench, Bench::NodeAt) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(node::serve(args.url.as_deref().unwrap_or_default()));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let rows = runtime.block_on(async {
         match args.bench {
@@ -61,6 +68,7 @@ fn main() -> Result<()> {
             Bench::Look => look::measure(args.events, args.repeat).await,
             Bench::Node => node::measure(args.events, args.repeat).await,
             Bench::LookAt => look::at(args.url.as_deref().unwrap_or_default()).await.map(|()| Vec::new()),
+            Bench::NodeAt => Ok(Vec::new()),
         }
     })?;
     row::show(&rows);

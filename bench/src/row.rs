@@ -50,7 +50,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// CPU time of this process so far, from the kernel's own accounting.
 pub(crate) fn cpu() -> Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").context("CPU time is read from /proc/self/stat")?;
+    cpu_of("self")
+}
+
+/// The same of another process.
+pub(crate) fn cpu_of(process: &str) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("CPU time is read from /proc")?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |n: usize| fields.get(n).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     // Fields 14 and 15 of the line, in hundredths of a second on Linux.

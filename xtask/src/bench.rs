@@ -1,6 +1,9 @@
 //! Benchmarks: handed on to the crate that has them, in release.
 
-use anyhow::Result;
+use std::ffi::OsString;
+use std::io::Write;
+
+use anyhow::{Context, Result};
 
 use crate::run;
 
@@ -26,5 +29,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let mut command = run::cargo(&["run", "--release", "--quiet", "-p", krate, "--"]);
     command.args(name).args(&args.rest);
-    run::shown(command)
+    run::shown(command)?;
+    match name {
+        Some("node") if !args.rest.iter().any(|arg| arg == "--help") => beside(&args.rest),
+        _ => Ok(()),
+    }
+}
+
+/// RabbitMQ on the same machine, in the same run. Its rows follow the others, also in the file.
+fn beside(rest: &[String]) -> Result<()> {
+    let own = tempfile::NamedTempFile::new()?;
+    let krate = "commute-bench-brokers";
+    let mut command = run::cargo(&["run", "--release", "--quiet", "-p", krate, "--", "--only", "rabbitmq-confirms"]);
+    command.args([OsString::from("--json"), own.path().into()]);
+    run::shown(command).context(
+        "the rows above are all there is about the node; those of RabbitMQ are missing, because its server cannot be had",
+    )?;
+    let Some(file) = rest.iter().skip_while(|arg| *arg != "--json").nth(1) else { return Ok(()) };
+    let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
+    Ok(file.write_all(&std::fs::read(own.path())?)?)
 }

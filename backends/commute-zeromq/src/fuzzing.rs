@@ -3,14 +3,14 @@
 use bytes::{Bytes, BytesMut};
 use commute_core::{Outgoing, Result, Settlement};
 use futures_util::FutureExt;
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Decoder;
 
 use crate::wire::{
     Answer, Aside, Ask, Attach, Challenge, Control, Controlled, Count, Deliveries, Events, FRAMES, Hello, Kind,
     Message, OfSubscription, Opened, Payloads, Proof, Publish, Rest, Settle, Settled, Stored, Subscribe, Tagged, Take,
     Unsubscribe, Welcome,
 };
-use crate::zmtp::{Item, Limits, Role, Zmtp, greet};
+use crate::zmtp::{Item, Limits, Role, Zmtp, greet, written};
 
 const LIMITS: Limits = Limits { message_bytes: 1000, frames: FRAMES };
 
@@ -56,10 +56,8 @@ pub fn greeting(bytes: &[u8]) {
 }
 
 fn again(item: &Item) -> Option<Item> {
-    let mut bytes = BytesMut::new();
-    let mut codec = Zmtp::new(LIMITS);
-    codec.encode(item.clone(), &mut bytes).ok()?;
-    codec.decode(&mut bytes).ok().flatten().filter(|_| bytes.is_empty())
+    let mut bytes = BytesMut::from(&*written([item.clone()]));
+    Zmtp::new(LIMITS).decode(&mut bytes).ok().flatten().filter(|_| bytes.is_empty())
 }
 
 /// Reads a header, and writes and reads it again.
@@ -108,7 +106,7 @@ fn understood(message: &Message) {
         Kind::Read | Kind::Unpark => drop(header!(message, Tagged)),
         Kind::Events => {
             if let Ok(read) = header!(message, Events<'_>) {
-                read.events.iter().for_each(|event| drop(rest.envelope(event)));
+                read.events.into_iter().for_each(|event| drop(rest.envelope(event)));
             }
         }
         Kind::Parked | Kind::Backlog => drop(header!(message, OfSubscription)),
@@ -178,12 +176,10 @@ mod tests {
         );
         message.prop_map(|(kind, header, size, (at, instead))| {
             let parts = ["CM1", kind, "1", header, "abc"].map(|part| Bytes::copy_from_slice(part.as_bytes()));
-            let mut bytes = BytesMut::from(&[size][..]);
-            let written = Zmtp::new(LIMITS).encode(Item::Message(parts.into()), &mut bytes);
-            assert!(written.is_ok());
+            let mut bytes = [vec![size], written([Item::Message(parts.into())])].concat();
             let at = usize::from(at) % bytes.len();
             bytes[at] = instead;
-            bytes.to_vec()
+            bytes
         })
     }
 

@@ -9,7 +9,7 @@
 //! other; each says its size. `docs/brokers/zeromq.md` tells all of it.
 
 use std::borrow::Cow;
-use std::marker::PhantomData;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ use commute_core::control::{Reply, Request};
 use commute_core::footprint::Mode;
 use commute_core::{
     Capabilities, Code, Delivery, DeliveryTag, Envelope, Error, Lane, Operation, Outgoing, Parked, Receipt, Result,
-    Settlement, Timestamp, Topic, cloudevents,
+    Settlement, Texts, Timestamp, Topic, cloudevents,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -25,6 +25,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const VERSION: &[u8] = b"CM1";
 /// Frames of a message; more is nobody's.
 pub(crate) const FRAMES: usize = 5;
+/// What a header has room for at first, and what it has at most before it is known to be longer.
+const ROOM: usize = 128;
+const MOST_ROOM: usize = 64 << 10;
 /// Payloads up to this size are copied out of their message.
 const COPIED: usize = 4096;
 
@@ -82,9 +85,11 @@ impl Message {
     }
 
     pub(crate) fn with(kind: Kind, number: u64, header: &impl Serialize, body: Bytes) -> Result<Self> {
-        let header = serde_json::to_vec(header);
-        let header = header.map_err(|cause| Error::new(Code::InvalidEvent, "a header is no JSON").caused_by(cause))?;
-        Ok(Message { kind, number, below: 0, header: header.into(), body })
+        // Attributes are about as long as a small payload.
+        let mut text = Vec::with_capacity((ROOM + body.len() / 2).min(MOST_ROOM));
+        serde_json::to_writer(&mut text, header)
+            .map_err(|cause| Error::new(Code::InvalidEvent, "a header is no JSON").caused_by(cause))?;
+        Ok(Message { kind, number, below: 0, header: text.into(), body })
     }
 
     /// A message without a header.
@@ -202,46 +207,74 @@ pub(crate) struct Welcome {
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The attributes of a CloudEvent, as a JSON object.
-#[derive(Debug, Clone)]
-pub(crate) struct Attributes<'a>(Vec<(Text<'a>, Text<'a>)>);
+/// The attributes of a CloudEvent, as a JSON object: written from the envelope itself, and read into one, so that nothing stands
+/// in between.
+#[derive(Debug)]
+pub(crate) enum Attributes<'a> {
+    Of(&'a Envelope),
+    /// Without its payload, or what is wrong with it.
+    Read(Result<Envelope>),
+}
+
+/// More attributes than this are rare.
+const USUAL: usize = 16;
 
 impl Serialize for Attributes<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+        let Attributes::Of(envelope) = self else {
+            return Err(serde::ser::Error::custom("read, and not to be written"));
+        };
+        let content_type = envelope.data_content_type.as_deref().map(|value| ("datacontenttype", value.into()));
+        to.collect_map(cloudevents::attributes(envelope).chain(content_type))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
+thread_local! {
+    /// What the events of a topic have in common, whoever sends them, is in memory once.
+    static TEXTS: RefCell<Texts> = RefCell::default();
+}
+
+impl<'de> Deserialize<'de> for Attributes<'_> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Map<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> serde::de::Visitor<'de> for Map<'a> {
-            type Value = Attributes<'a>;
+        struct Map;
+        impl<'de> serde::de::Visitor<'de> for Map {
+            type Value = Result<Envelope>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object of texts")
             }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Attributes<'a>, A::Error> {
-                let mut attributes = Vec::with_capacity(12);
-                while let Some(entry) = map.next_entry()? {
-                    attributes.push(entry);
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Result<Envelope>, A::Error> {
+                let (mut few, mut more, mut count) = ([const { None }; USUAL], Vec::new(), 0);
+                while let Some(entry) = map.next_entry::<Text<'de>, Text<'de>>()? {
+                    match few.get_mut(count) {
+                        Some(place) => *place = Some(entry),
+                        None => more.push(entry),
+                    }
+                    count += 1;
                 }
-                Ok(Attributes(attributes))
+                let mut all = [("", ""); USUAL];
+                for (place, (name, value)) in all.iter_mut().zip(few.iter().flatten()) {
+                    *place = (&*name.0, &*value.0);
+                }
+                let read = |all: &[(&str, &str)]| {
+                    TEXTS.with_borrow_mut(|texts| cloudevents::from_attributes_sharing(all, None, Bytes::new(), texts))
+                };
+                if more.is_empty() {
+                    return Ok(read(all.get(..count).unwrap_or_default()));
+                }
+                let more = more.iter().map(|(name, value)| (&*name.0, &*value.0));
+                Ok(read(&all.into_iter().chain(more).collect::<Vec<_>>()))
             }
         }
-        from.deserialize_map(Map(PhantomData))
+        from.deserialize_map(Map).map(Attributes::Read)
     }
 }
 
-impl<'a> Attributes<'a> {
-    fn of(envelope: &'a Envelope) -> Self {
-        let content_type = envelope.data_content_type.as_deref().map(|value| ("datacontenttype", value.into()));
-        let all = cloudevents::attributes(envelope).chain(content_type);
-        Attributes(all.map(|(name, value)| (Text(name.into()), Text(value))).collect())
-    }
-
-    fn envelope(&self, data: Bytes) -> Result<Envelope> {
-        let attributes: Vec<_> = self.0.iter().map(|(name, value)| (&*name.0, &*value.0)).collect();
-        cloudevents::from_attributes(&attributes, None, data)
+impl Attributes<'_> {
+    fn envelope(self, data: Bytes) -> Result<Envelope> {
+        match self {
+            Attributes::Of(envelope) => Ok(Envelope { data, ..envelope.clone() }),
+            Attributes::Read(read) => Ok(Envelope { data, ..read? }),
+        }
     }
 }
 
@@ -253,7 +286,6 @@ pub(crate) struct Sent<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
     size: usize,
-    #[serde(borrow)]
     event: Attributes<'a>,
 }
 
@@ -314,7 +346,6 @@ pub(crate) struct Delivered<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     malformed: Option<String>,
     size: usize,
-    #[serde(borrow)]
     event: Attributes<'a>,
 }
 
@@ -427,7 +458,6 @@ pub(crate) struct Tagged {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plain<'a> {
     size: usize,
-    #[serde(borrow)]
     event: Attributes<'a>,
 }
 
@@ -502,6 +532,11 @@ pub(crate) struct Answer {
 pub(crate) struct Payloads(BytesMut);
 
 impl Payloads {
+    /// With room for the payloads of all these.
+    pub(crate) fn of<'a>(envelopes: impl Iterator<Item = &'a Envelope>) -> Self {
+        Payloads(BytesMut::with_capacity(envelopes.map(|envelope| envelope.data.len()).sum()))
+    }
+
     fn add(&mut self, data: &Bytes) -> usize {
         self.0.extend_from_slice(data);
         data.len()
@@ -513,11 +548,11 @@ impl Payloads {
 
     pub(crate) fn sent<'a>(&mut self, Outgoing { topic, envelope, not_before }: &'a Outgoing) -> Sent<'a> {
         let size = self.add(&envelope.data);
-        Sent { topic: Text(topic.as_str().into()), not_before: *not_before, size, event: Attributes::of(envelope) }
+        Sent { topic: Text(topic.as_str().into()), not_before: *not_before, size, event: Attributes::Of(envelope) }
     }
 
     pub(crate) fn plain<'a>(&mut self, envelope: &'a Envelope) -> Plain<'a> {
-        Plain { size: self.add(&envelope.data), event: Attributes::of(envelope) }
+        Plain { size: self.add(&envelope.data), event: Attributes::Of(envelope) }
     }
 
     pub(crate) fn delivered<'a>(&mut self, delivery: &'a Delivery) -> Delivered<'a> {
@@ -529,7 +564,7 @@ impl Payloads {
             not_before: delivery.not_before,
             malformed: delivery.malformed.as_deref().map(str::to_owned),
             size: self.add(&delivery.envelope.data),
-            event: Attributes::of(&delivery.envelope),
+            event: Attributes::Of(&delivery.envelope),
         }
     }
 
@@ -568,28 +603,37 @@ impl Payloads {
 
 /// Payloads being taken apart.
 #[derive(Debug)]
-pub(crate) struct Rest(Bytes);
+pub(crate) struct Rest {
+    body: Bytes,
+    /// The last topic: the next is likely to be the same.
+    topic: Option<Topic>,
+}
 
 impl Rest {
     pub(crate) fn of(message: &Message) -> Self {
-        Rest(message.body.clone())
+        Rest { body: message.body.clone(), topic: None }
     }
 
     fn take(&mut self, size: usize) -> Result<Bytes> {
-        if size > self.0.len() {
+        if size > self.body.len() {
             return Err(malformed("a body shorter than the sizes in its header"));
         }
-        let data = self.0.split_to(size);
+        let data = self.body.split_to(size);
         // A small payload that lives long must not keep the whole message in memory.
         Ok(if size <= COPIED { Bytes::copy_from_slice(&data) } else { data })
     }
 
     pub(crate) fn outgoing(&mut self, sent: Sent<'_>) -> Result<Outgoing> {
         let envelope = sent.event.envelope(self.take(sent.size)?)?;
-        Ok(Outgoing { topic: Topic::new(&*sent.topic.0)?, envelope, not_before: sent.not_before })
+        let topic = match self.topic.take().filter(|last| last.as_str() == sent.topic.0) {
+            Some(same) => same,
+            None => Topic::new(&*sent.topic.0)?,
+        };
+        self.topic = Some(topic.clone());
+        Ok(Outgoing { topic, envelope, not_before: sent.not_before })
     }
 
-    pub(crate) fn envelope(&mut self, plain: &Plain<'_>) -> Result<Envelope> {
+    pub(crate) fn envelope(&mut self, plain: Plain<'_>) -> Result<Envelope> {
         plain.event.envelope(self.take(plain.size)?)
     }
 

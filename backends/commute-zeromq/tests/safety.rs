@@ -2,7 +2,8 @@
 
 mod peer;
 
-use std::io::Write;
+use std::io::{BufRead, Write};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use commute_core::{
 use commute_embedded::Embedded;
 use commute_embedded::storage::Memory;
 use commute_zeromq::{Node, NodeOptions};
+use futures_util::{StreamExt, stream};
 use peer::{Peer, address, connect, event, log, node, number, topic, try_connect, within, works};
 use serde_json::json;
 
@@ -306,21 +308,77 @@ async fn who_is_connected_and_says_nothing_takes_a_place_too() {
     assert_eq!(late.refused().await, Code::BrokerUnavailable.number(), "there is no room");
 }
 
+/// As many as a node has room for, unless told otherwise.
+const MANY: usize = 10_000;
+/// What one connection without anything to say may cost. It is a tenth of that in a release.
+const EACH_BYTES: usize = 64 << 10;
+const THEIR_NODE: &str = "COMMUTE_TEST_NODE";
+const THEIR_COUNT: &str = "COMMUTE_TEST_CONNECTIONS";
+
+/// As many descriptors as this process may have.
+fn descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit anybody may");
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+}
+
+/// What this process has in memory, in bytes.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is among them");
+    let kilobytes: usize = line.split_whitespace().next().and_then(|text| text.parse().ok()).expect("a number");
+    kilobytes << 10
+}
+
+/// The clients of the test below are in a process of their own: both ends of so many connections are more descriptors than many a
+/// process may have.
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_the_limit_connections_are_told_so_and_thousands_below_it_disturb_nobody() {
-    let node = node(NodeOptions { connections: 2_001, ..NodeOptions::default() }).await;
+#[ignore = "it is the other process of a test, which starts it"]
+async fn clients_that_say_nothing() {
+    let Ok(to) = std::env::var(THEIR_NODE) else { return };
+    let count: usize = std::env::var(THEIR_COUNT).expect("how many").parse().expect("a number");
+    descriptors();
+    let to = to.parse().expect("an address");
+    let peers: Vec<_> = stream::iter(0..count).map(|_| Peer::welcomed(to)).buffer_unordered(32).collect().await;
+    println!("connected {}", peers.len());
+    // Until nobody is at the other end.
+    tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().count()).await.expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_connections_are_told_so_and_ten_thousand_below_it_disturb_nobody() {
+    let many = MANY.min(descriptors() - 500);
+    // Longer than it takes to connect them all, because they say nothing.
+    let lease = Duration::from_secs(600);
+    let node = node(NodeOptions { connections: many + 1, lease, ..NodeOptions::default() }).await;
     let bystander = connect(&node.url()).await;
     let to = address(&node);
-    let mut peers = Vec::new();
-    for _ in 0..2_000 {
-        peers.push(Peer::welcomed(to).await);
-    }
-    assert_eq!(node.sessions(), 2_001);
+    works(&bystander, "few").await;
+    let before = memory();
+    let mut clients = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "clients_that_say_nothing", "--ignored", "--nocapture"])
+        .env(THEIR_NODE, to.to_string())
+        .env(THEIR_COUNT, many.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let said = clients.stdout.take().expect("its output");
+    let connected = tokio::task::spawn_blocking(move || {
+        let wanted = format!("connected {many}");
+        std::io::BufReader::new(said).lines().map_while(Result::ok).any(|line| line.ends_with(&wanted))
+    });
+    assert!(connected.await.expect("it is read"), "all of them have a session");
+    assert_eq!(node.sessions(), many + 1);
+    let each = memory().saturating_sub(before) / many;
+    println!("{many} connections, {each} bytes for each");
+    assert!(each < EACH_BYTES, "{each} bytes for one connection");
     works(&bystander, "many").await;
     let mut late = Peer::socket(to, "DEALER").await;
     late.ask("HELLO", 0, &json!({ "client": "late" }), b"").await;
     assert_eq!(late.refused().await, Code::BrokerUnavailable.number(), "there is no room");
-    drop(peers);
+    drop(clients.stdin.take());
     // Nothing is kept for those that had nothing.
     within(async {
         while node.sessions() > 1 {
@@ -329,4 +387,5 @@ async fn beyond_the_limit_connections_are_told_so_and_thousands_below_it_disturb
     })
     .await;
     works(&bystander, "alone").await;
+    assert!(clients.wait().expect("it ends").success());
 }

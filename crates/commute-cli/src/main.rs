@@ -29,7 +29,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { exit::Exit::Usage.into() } else { exit::Exit::Done.into() };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // A node waits for its log's thread and for sockets: with one thread of its own, whatever comes wakes that one and no other.
+    let mut threads = match cli.command {
+        args::Command::Node(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match threads.worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {
             eprintln!("commute: cannot start: {cause}");

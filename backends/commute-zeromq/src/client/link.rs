@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use commute_core::control::{Reply, Request};
 use commute_core::{Attached, Capabilities, Code, Error, Outgoing, Receipt, Result, Settlement};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::operators::Operators;
-use super::outstanding::{Asked, To, deliveries};
+use super::outstanding::{Asked, To, Weight, deliveries};
 use super::subscription::{Need, Open};
 use crate::key;
 use crate::options::{Options, Place};
@@ -34,8 +34,10 @@ const TOGETHER: usize = 512;
 const TOGETHER_BYTES: usize = 1 << 20;
 /// The first frames of a message, and what surrounds them.
 const ROOM: usize = 128;
-/// Messages on their way to the node.
-const OUTGOING: usize = 8;
+/// So many bytes are put on their way before the node has taken some.
+const AHEAD: usize = 256 << 10;
+/// What is said may wait for so many other things that are ready, so that it goes together.
+const TURNS: usize = 16;
 /// A node may send as much as this at once: more than it ever does, because what was taken back comes in one message.
 const MESSAGE_BYTES: usize = 1 << 30;
 
@@ -77,7 +79,7 @@ impl Link {
             batches.push((piece, to));
             answers.push(answer);
         }
-        self.ask(Asked::Publish { batches }).await?;
+        self.ask(Asked::Publish { batches, weight: Weight::default() }).await?;
         let mut receipts = Vec::new();
         for answer in answers {
             receipts.extend(answered(answer).await?);
@@ -152,6 +154,9 @@ pub(crate) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<
 
 /// Cuts a batch where its pieces would become too many or too large.
 fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    if batch.len() <= TOGETHER && batch.iter().map(&size_of).sum::<usize>() <= most {
+        return vec![batch];
+    }
     let (mut pieces, mut size) = (vec![Vec::new()], 0);
     for item in batch {
         size += size_of(&item);
@@ -168,6 +173,10 @@ fn pieces<T>(batch: Vec<T>, most: usize, size_of: impl Fn(&T) -> usize) -> Vec<V
 
 fn closed() -> Error {
     Error::new(Code::Closed, "the connection to the node is closed")
+}
+
+fn frames(message: Message) -> Item {
+    Item::Message(message.into_frames())
 }
 
 fn broken(cause: std::io::Error) -> Error {
@@ -188,6 +197,8 @@ struct Work {
     sent: u64,
     open: Vec<Arc<Open>>,
     operators: Operators,
+    /// Several publishers were answered at once.
+    several: bool,
     session: String,
     max_in_flight: usize,
     max_message_bytes: usize,
@@ -224,6 +235,7 @@ impl Work {
             sent: 1,
             open: Vec::new(),
             operators,
+            several: false,
             session: String::new(),
             max_in_flight: 1,
             max_message_bytes: 0,
@@ -294,7 +306,7 @@ impl Work {
             return asked.fail(closed);
         }
         match asked {
-            Asked::Publish { batches } => batches.into_iter().for_each(|batch| self.publish(batch)),
+            Asked::Publish { batches, .. } => batches.into_iter().for_each(|batch| self.publish(batch)),
             Asked::Settle { open, settlements, to, .. } => self.settle(open, settlements, to),
             asked => {
                 if let Asked::Subscribe { open, .. } = &asked {
@@ -321,12 +333,20 @@ impl Work {
 
     /// Publishes that wait go together, because the node then needs one sync for them.
     fn publish(&mut self, more: (Vec<Outgoing>, To<Vec<Receipt>>)) {
+        let bytes = more.0.iter().map(weight).sum::<usize>();
         let last = self.unsent.back().filter(|number| **number >= self.sent);
         match last.and_then(|number| self.outstanding.get_mut(number)) {
-            Some(Asked::Publish { batches }) if small(batches, &more, most(self.max_message_bytes)) => {
-                batches.push(more)
+            Some(Asked::Publish { batches, weight })
+                if weight.events + more.0.len() <= TOGETHER && weight.bytes + bytes <= most(self.max_message_bytes) =>
+            {
+                weight.events += more.0.len();
+                weight.bytes += bytes;
+                batches.push(more);
             }
-            _ => self.enqueue(Asked::Publish { batches: vec![more] }),
+            _ => {
+                let weight = Weight { events: more.0.len(), bytes };
+                self.enqueue(Asked::Publish { batches: vec![more], weight });
+            }
         }
     }
 
@@ -363,21 +383,9 @@ impl Work {
     }
 
     async fn serve(&mut self, Wires { mut read, mut write }: Wires, welcome: &Welcome) -> Over {
-        let (outgoing, mut rest) = mpsc::channel::<Message>(OUTGOING);
-        let writing = async move {
-            while let Some(message) = rest.recv().await {
-                write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
-                while let Ok(message) = rest.try_recv() {
-                    write.feed(Item::Message(message.into_frames())).await.map_err(broken)?;
-                }
-                write.flush().await.map_err(broken)?;
-            }
-            Ok(())
-        };
-        tokio::pin!(writing);
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(1));
         let silence = Duration::from_millis(welcome.lease_ms.max(1));
-        let mut heard = Instant::now();
+        let (mut heard, mut turns) = (Instant::now(), 0_usize);
         let mut beat = tokio::time::interval(heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -386,17 +394,23 @@ impl Work {
                 self.end_takes();
             }
             if closing && self.outstanding.is_empty() && self.asking.is_empty() {
-                let goodbye = async move { outgoing.send(Message::bare(Kind::Bye, 0)).await };
-                let _ = timeout(heartbeat, async { tokio::join!(goodbye, writing) }).await;
+                let _ = timeout(heartbeat, write.send(frames(Message::bare(Kind::Bye, 0)))).await;
                 return Over::Closed;
+            }
+            while write.waits() < AHEAD
+                && let Some(message) = self.next_to_say()
+            {
+                write.put(frames(message));
+            }
+            turns += 1;
+            if turns.is_multiple_of(TURNS)
+                && let Err(cause) = write.some().await
+            {
+                return Over::Broken(broken(cause));
             }
             let room = self.outstanding.len() < self.max_in_flight;
             tokio::select! {
                 biased;
-                written = &mut writing => match written {
-                    Err(error) => return Over::Broken(error),
-                    Ok(()) => return Over::Closed,
-                },
                 item = read.next() => {
                     heard = Instant::now();
                     match item {
@@ -415,15 +429,13 @@ impl Work {
                 }
                 () = self.attention.notified() => self.attend(),
                 () = self.operators.answered(), if self.operators.is_answering() => {}
-                permit = outgoing.reserve(), if self.sendable().is_some() || self.operators.is_waiting() => {
-                    let most = self.max_message_bytes;
-                    if let Ok(permit) = permit && let Some(message) = self.next_to_send().or_else(|| self.operators.next(most)) {
-                        permit.send(message);
-                    }
-                }
                 // Closed only by us, so there is always something or waiting.
                 Some(asked) = self.asking.recv(), if room => {
                     self.begin(asked);
+                    // Whoever was answered together is about to ask again together.
+                    if std::mem::take(&mut self.several) {
+                        tokio::task::yield_now().await;
+                    }
                     // What waits already goes together.
                     while self.outstanding.len() < self.max_in_flight && let Ok(asked) = self.asking.try_recv() {
                         self.begin(asked);
@@ -436,10 +448,21 @@ impl Work {
                     }
                     self.operators.look();
                     self.attend();
-                    let _ = outgoing.try_send(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) });
+                    // Whoever does not read is not told more.
+                    if write.waits() < AHEAD {
+                        write.put(frames(Message { below: self.below(), ..Message::bare(Kind::Ping, 0) }));
+                    }
                 }
+                // Last, so that what is said goes together.
+                written = write.flush(), if write.waits() > 0 => if let Err(cause) = written {
+                    return Over::Broken(broken(cause));
+                },
             }
         }
+    }
+
+    fn next_to_say(&mut self) -> Option<Message> {
+        self.next_to_send().or_else(|| self.operators.next(self.max_message_bytes))
     }
 
     /// The next request that can be sent now: one about a subscription waits until the node has named it.
@@ -448,7 +471,15 @@ impl Work {
     }
 
     fn next_to_send(&mut self) -> Option<Message> {
-        let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+        loop {
+            let number = self.sendable().and_then(|n| self.unsent.remove(n))?;
+            if let Some(message) = self.message(number) {
+                return Some(message);
+            }
+        }
+    }
+
+    fn message(&mut self, number: u64) -> Option<Message> {
         let made = self.outstanding.get(&number)?.message(number).and_then(|message| match message.size() {
             size if size <= self.max_message_bytes - ROOM.min(self.max_message_bytes) => Ok(message),
             size => {
@@ -495,7 +526,10 @@ impl Work {
                     self.enqueue(Asked::Settle { open, settlements: back, returns: true, to });
                 }
             }
-            asked => asked.answer(reply),
+            asked => {
+                self.several |= matches!(&asked, Asked::Publish { batches, .. } if batches.len() > 1);
+                asked.answer(reply);
+            }
         }
         self.attend();
         Ok(())
@@ -553,11 +587,6 @@ impl Work {
         let left = &self.outstanding;
         self.unsent.retain(|number| left.contains_key(number));
     }
-}
-
-fn small(batches: &[(Vec<Outgoing>, To<Vec<Receipt>>)], more: &(Vec<Outgoing>, To<Vec<Receipt>>), most: usize) -> bool {
-    let all = || batches.iter().chain([more]).flat_map(|(batch, _)| batch);
-    all().count() <= TOGETHER && all().map(weight).sum::<usize>() <= most
 }
 
 /// Connects, greets and says hello.
@@ -620,7 +649,7 @@ async fn hello(options: &Options, session: Option<String>, wires: &mut Wires) ->
 }
 
 async fn say(wires: &mut Wires, message: Message) -> Result<()> {
-    wires.write.send(Item::Message(message.into_frames())).await.map_err(broken)
+    wires.write.send(frames(message)).await.map_err(broken)
 }
 
 async fn hear(wires: &mut Wires) -> Result<Message> {

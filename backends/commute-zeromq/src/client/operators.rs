@@ -134,10 +134,6 @@ impl Operators {
         }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.unsaid.is_empty()
-    }
-
     /// The next answer to be said.
     pub(super) fn next(&mut self, max_message_bytes: usize) -> Option<Message> {
         let ask = self.unsaid.pop_front()?;

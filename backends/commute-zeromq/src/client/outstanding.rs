@@ -16,17 +16,59 @@ pub(crate) type To<T> = oneshot::Sender<Result<T>>;
 
 /// What is asked.
 pub(crate) enum Asked {
-    Publish { batches: Vec<(Vec<Outgoing>, To<Vec<Receipt>>)> },
-    Subscribe { open: Arc<Open>, to: Option<To<()>> },
-    Unsubscribe { open: Arc<Open>, keep: bool },
-    Take { open: Arc<Open>, max: usize },
-    Settle { open: Arc<Open>, settlements: Vec<Settlement>, returns: bool, to: To<()> },
-    Read { open: Arc<Open>, tags: Vec<DeliveryTag>, to: To<Vec<Envelope>> },
-    Parked { open: Arc<Open>, to: To<Vec<Parked>> },
-    Unpark { open: Arc<Open>, tags: Vec<DeliveryTag>, to: To<Vec<Delivery>> },
-    Backlog { open: Arc<Open>, to: To<Option<u64>> },
-    Control { request: Request, to: To<Reply> },
+    /// What they weigh together is in `weight`.
+    Publish {
+        batches: Vec<(Vec<Outgoing>, To<Vec<Receipt>>)>,
+        weight: Weight,
+    },
+    Subscribe {
+        open: Arc<Open>,
+        to: Option<To<()>>,
+    },
+    Unsubscribe {
+        open: Arc<Open>,
+        keep: bool,
+    },
+    Take {
+        open: Arc<Open>,
+        max: usize,
+    },
+    Settle {
+        open: Arc<Open>,
+        settlements: Vec<Settlement>,
+        returns: bool,
+        to: To<()>,
+    },
+    Read {
+        open: Arc<Open>,
+        tags: Vec<DeliveryTag>,
+        to: To<Vec<Envelope>>,
+    },
+    Parked {
+        open: Arc<Open>,
+        to: To<Vec<Parked>>,
+    },
+    Unpark {
+        open: Arc<Open>,
+        tags: Vec<DeliveryTag>,
+        to: To<Vec<Delivery>>,
+    },
+    Backlog {
+        open: Arc<Open>,
+        to: To<Option<u64>>,
+    },
+    Control {
+        request: Request,
+        to: To<Reply>,
+    },
     Attach(Attach),
+}
+
+/// How many events, and about how many bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weight {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
 }
 
 /// How long the node waits before it answers a TAKE with nothing.
@@ -40,8 +82,9 @@ impl Asked {
     pub(crate) fn message(&self, number: u64) -> Result<Message> {
         let tags = |tags: &[DeliveryTag]| tags.iter().map(|tag| (*tag).into()).collect();
         match self {
-            Asked::Publish { batches } => {
-                let mut payloads = Payloads::default();
+            Asked::Publish { batches, .. } => {
+                let all = batches.iter().flat_map(|(batch, _)| batch);
+                let mut payloads = Payloads::of(all.map(|event| &event.envelope));
                 let events = batches.iter().flat_map(|(batch, _)| batch).map(|event| payloads.sent(event)).collect();
                 Message::with(Kind::Publish, number, &Publish { events }, payloads.finish())
             }
@@ -87,10 +130,10 @@ impl Asked {
             return self.fail(|| reply.error());
         }
         match self {
-            Asked::Publish { batches } => match reply.header::<Stored>() {
+            Asked::Publish { batches, .. } => match reply.header::<Stored>() {
                 Ok(stored) if stored.receipts.len() != batches.iter().map(|(batch, _)| batch.len()).sum::<usize>() => {
                     let wrong = || Error::new(Code::NotUnderstood, "as many receipts as events were due");
-                    Asked::Publish { batches }.fail(wrong);
+                    Asked::Publish { batches, weight: Weight::default() }.fail(wrong);
                 }
                 Ok(stored) => {
                     let mut receipts = stored.receipts.into_iter();
@@ -98,7 +141,8 @@ impl Asked {
                         let _ = to.send(Ok(receipts.by_ref().take(batch.len()).collect()));
                     }
                 }
-                Err(error) => Asked::Publish { batches }.fail(|| Error::new(error.code(), error.detail())),
+                Err(error) => Asked::Publish { batches, weight: Weight::default() }
+                    .fail(|| Error::new(error.code(), error.detail())),
             },
             Asked::Subscribe { open, to } => {
                 let opened =
@@ -120,7 +164,8 @@ impl Asked {
             Asked::Read { to, .. } => {
                 let mut rest = Rest::of(reply);
                 let read = reply.header::<Events>();
-                let _ = to.send(read.and_then(|read| read.events.iter().map(|event| rest.envelope(event)).collect()));
+                let _ =
+                    to.send(read.and_then(|read| read.events.into_iter().map(|event| rest.envelope(event)).collect()));
             }
             Asked::Parked { open, to } => {
                 let aside = reply.header::<Aside>();
@@ -143,7 +188,7 @@ impl Asked {
     /// Says an error to whoever asked.
     pub(crate) fn fail(self, error: impl Fn() -> Error) {
         match self {
-            Asked::Publish { batches } => batches.into_iter().for_each(|(_, to)| drop(to.send(Err(error())))),
+            Asked::Publish { batches, .. } => batches.into_iter().for_each(|(_, to)| drop(to.send(Err(error())))),
             Asked::Subscribe { open, to } => {
                 open.refused(error());
                 drop(to.map(|to| to.send(Err(error()))));

@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) options: NodeOptions,
     pub(crate) key: Option<Key>,
     /// Where the sessions hear, by their names.
-    pub(crate) sessions: Mutex<HashMap<String, mpsc::Sender<session::Input>>>,
+    pub(crate) sessions: Mutex<HashMap<String, mpsc::Sender<session::Peer>>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -80,7 +80,7 @@ impl Shared {
         Limits { message_bytes: self.options.max_message_bytes, frames: FRAMES }
     }
 
-    pub(crate) fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::Sender<session::Input>>> {
+    pub(crate) fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<String, mpsc::Sender<session::Peer>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -245,7 +245,6 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
     let room = Arc::new(Semaphore::new(shared.options.connections));
     let beyond = Arc::new(Semaphore::new(TURNED_AWAY));
     let local = matches!(listener, Listener::Ipc(_));
-    let mut number = 0;
     loop {
         let next = async {
             // Without any room nobody is accepted: the system's queue of connections fills, and then refuses for us.
@@ -263,15 +262,15 @@ async fn accept(shared: Arc<Shared>, listener: Listener) {
         };
         match accepted {
             Ok(ends) => {
-                number += 1;
-                let accepted = connection::Accepted { number, ends, local, room };
-                let (serving, shared_by) = (shared.clone(), shared.clone());
+                let Ok(place) = place else { return };
+                let accepted = connection::Accepted { ends, local, room, place };
+                let serving = shared.clone();
                 shared.tasks.spawn(async move {
+                    let stop = serving.stop.clone();
                     tokio::select! {
-                        () = shared_by.stop.cancelled() => {}
+                        () = stop.cancelled() => {}
                         () = connection::serve(serving, accepted) => {}
                     }
-                    drop(place);
                 });
             }
             Err(cause) => {

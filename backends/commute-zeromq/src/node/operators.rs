@@ -143,10 +143,6 @@ impl Operators {
         self.unsaid = self.asked.keys().copied().collect();
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.unsaid.is_empty()
-    }
-
     /// The next to be said, unless nobody waits for its answer any more.
     pub(super) fn next(&mut self) -> Option<Message> {
         loop {

@@ -127,7 +127,7 @@ fn reply(number: u64, made: Result<Message>) -> Done {
 }
 
 fn deliveries(number: u64, taken: &[Delivery], absorbed: u64) -> Result<Message> {
-    let mut payloads = Payloads::default();
+    let mut payloads = Payloads::of(taken.iter().map(|delivery| &*delivery.envelope));
     let deliveries = taken.iter().map(|delivery| payloads.delivered(delivery)).collect();
     Message::with(Kind::Deliveries, number, &Deliveries { deliveries, absorbed }, payloads.finish())
 }

@@ -1,61 +1,63 @@
-//! A session: what one client has open here. It outlives its connection for a lease, and answers a number once.
+//! A session: what one client has open here. It owns the connection of its client, outlives it for a lease, and answers a number
+//! once.
 //!
 //! ```text
 //! connection ─► request ─► work (many under way) ─► answered, until the client says it has it ─► connection, when it has room
 //! ```
 //!
-//! Nothing in its loop waits for the peer: one that does not read finds its answers here, up to a limit.
+//! One task does all of it, so that a request wakes nobody but the broker. Nothing in its loop waits for the peer: one that does
+//! not read finds its answers here, up to a limit.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use commute_core::{BoxFuture, Code, Error, Result};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt, poll};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
 
 use super::Shared;
+use super::connection::{farewell, frames, refused};
 use super::operators::Operators;
 use super::request::begin;
 use super::subscription::Open;
 use crate::wire::{Kind, Message};
-use crate::zmtp::Item;
+use crate::zmtp::{Item, Wires};
 
-/// Requests on their way from a connection to its session. Few, because each may be large.
-pub(crate) const INBOX: usize = 8;
 /// Answers that a client has not said to have, in numbers of requests that it may have under way.
 const UNHEARD: usize = 4;
 /// And in messages of the largest size.
 const UNHEARD_BYTES: usize = 4;
+/// So many bytes are put on their way before the peer has taken some.
+const AHEAD: usize = 256 << 10;
+/// What is said may wait for so many other things that are ready, so that it goes together.
+const TOGETHER: usize = 16;
 
-/// What a session hears.
-pub(crate) enum Input {
-    /// A connection is there for it; an older one is not any more.
-    Attach(Peer),
-    /// The connection of this number is gone.
-    Detach(u64),
-    /// A request.
-    Request(Message),
-    /// The client has ended it.
-    Bye,
+/// The connection of the client. When it is dropped, it ends.
+pub(crate) struct Peer {
+    wires: Wires,
+    /// Whether the connection cannot be lost, only end: then whoever was there is dead.
+    local: bool,
+    /// When something was last heard.
+    heard: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
-/// The way to the client. When it is dropped its connection ends, after what is under way.
-pub(crate) struct Peer {
-    /// The number of the connection.
-    pub(crate) connection: u64,
-    pub(crate) outgoing: mpsc::Sender<Item>,
-    /// Whether the connection cannot be lost, only end: then whoever was there is dead.
-    pub(crate) local: bool,
+impl Peer {
+    pub(crate) fn new(wires: Wires, local: bool, place: OwnedSemaphorePermit) -> Self {
+        Peer { wires, local, heard: Instant::now(), _place: place }
+    }
 }
 
 /// One session. Owned by its task.
 pub(crate) struct Session {
     pub(super) shared: Arc<Shared>,
     name: String,
-    inbox: mpsc::Receiver<Input>,
+    /// Connections of the client: each takes the place of the one before.
+    peers: mpsc::Receiver<Peer>,
     peer: Option<Peer>,
     /// Whether the client is there, for those who take: nobody takes for one who is not.
     present: watch::Sender<bool>,
@@ -117,10 +119,6 @@ impl Answers {
         self.pongs = 0;
     }
 
-    fn is_waiting(&self) -> bool {
-        self.pongs > 0 || !self.unsaid.is_empty()
-    }
-
     fn next(&mut self) -> Option<Message> {
         if self.pongs > 0 {
             self.pongs -= 1;
@@ -136,12 +134,12 @@ impl Answers {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, name: String, inbox: mpsc::Receiver<Input>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: String, peers: mpsc::Receiver<Peer>) -> Self {
         let operators = Operators::new(shared.options.longest_answer);
         Session {
             shared,
             name,
-            inbox,
+            peers,
             peer: None,
             present: watch::channel(false).0,
             since: Instant::now(),
@@ -160,51 +158,86 @@ impl Session {
     /// back.
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
+        let silence = tokio::time::sleep_until(Instant::now() + shared.options.lease);
+        tokio::pin!(silence);
+        let mut turns = 0_usize;
         while !self.over {
+            self.say();
+            turns += 1;
+            if turns.is_multiple_of(TOGETHER)
+                && let Some(peer) = &mut self.peer
+                && peer.wires.write.some().await.is_err()
+            {
+                self.lost(None);
+            }
             // Takes wait for events, and are bounded by the subscriptions that there may be.
             let room = self.work.len() < shared.options.max_in_flight + 2 * self.open.len();
-            let away = self.since + shared.options.lease;
-            let is_waiting = self.answers.is_waiting() || self.operators.is_waiting();
-            let waiting = self.peer.as_ref().filter(|_| is_waiting).map(|peer| peer.outgoing.clone());
-            let place = async {
-                match waiting {
-                    Some(outgoing) => outgoing.reserve_owned().await,
+            let (read, write) = match &mut self.peer {
+                Some(Peer { wires: Wires { read, write }, .. }) => (Some(read), Some(write)),
+                None => (None, None),
+            };
+            let write = write.filter(|write| write.waits() > 0);
+            let reading = async {
+                match read {
+                    Some(read) => read.next().await,
                     None => std::future::pending().await,
                 }
             };
+            let writing = async {
+                match write {
+                    Some(write) => write.flush().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // What is said goes last, so that it goes together.
             tokio::select! {
+                biased;
                 () = shared.stop.cancelled() => break,
-                place = place => match place {
-                    Ok(place) => if let Some(message) = self.answers.next().or_else(|| self.operators.next()) {
-                        drop(place.send(Item::Message(message.into_frames())));
-                    },
-                    Err(_) => self.lost(),
+                peer = self.peers.recv() => match peer {
+                    Some(peer) => self.attach(peer),
+                    None => break,
                 },
-                input = self.inbox.recv(), if room => match input {
-                    Some(Input::Request(message)) => self.request(message).await,
-                    Some(Input::Attach(peer)) => self.attach(peer),
-                    Some(Input::Detach(connection)) => self.detach(connection),
-                    Some(Input::Bye) | None => break,
-                },
-                Some(question) = self.operators.questions.recv() => self.operators.ask(question),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done),
-                () = tokio::time::sleep_until(away), if self.peer.is_none() => break,
+                Some(question) = self.operators.questions.recv() => self.operators.ask(question),
+                item = reading, if room => match item {
+                    None => self.lost(None),
+                    Some(Err(cause)) => self.lost(Some(&refused(cause))),
+                    Some(Ok(item)) => self.heard(item).await,
+                },
+                written = writing => if written.is_err() {
+                    self.lost(None);
+                },
+                () = &mut silence => silence.as_mut().reset(self.silent()),
             }
         }
         // No more answers; what is open gives back what it has, before anybody can see that the session is over.
         let Session { open, work, name, peer, refusal, operators, .. } = self;
         drop((work, operators));
-        if let (Some(peer), Some(refusal)) = (&peer, refusal) {
-            let said = peer.outgoing.send(Item::Message(refusal.into_frames()));
-            let _ = timeout(shared.options.heartbeat, said).await;
-        }
         for open in open.into_values() {
             open.end().await;
         }
         shared.sessions().remove(&name);
+        if let Some(Peer { mut wires, .. }) = peer
+            && !shared.stop.is_cancelled()
+        {
+            if let Some(refusal) = refusal {
+                wires.write.put(frames(refusal));
+            }
+            farewell(wires, shared.options.heartbeat).await;
+        }
     }
 
-    /// The older connection, if there is one, ends when its way to the client is dropped here.
+    /// Puts on its way what is to be said, as far as the peer takes it.
+    fn say(&mut self) {
+        let Some(Peer { wires: Wires { write, .. }, .. }) = &mut self.peer else { return };
+        while write.waits() < AHEAD
+            && let Some(message) = self.answers.next().or_else(|| self.operators.next())
+        {
+            write.put(frames(message));
+        }
+    }
+
+    /// The older connection, if there is one, ends when it is dropped here.
     fn attach(&mut self, peer: Peer) {
         self.peer = Some(peer);
         self.answers.again();
@@ -212,14 +245,58 @@ impl Session {
         self.present.send_replace(true);
     }
 
-    fn detach(&mut self, connection: u64) {
-        if self.peer.as_ref().is_some_and(|peer| peer.connection == connection) {
-            self.lost();
+    /// Something has come.
+    async fn heard(&mut self, item: Item) {
+        let Some(peer) = &mut self.peer else { return };
+        peer.heard = Instant::now();
+        match item {
+            Item::Message(parts) => match Message::from_frames(parts) {
+                Ok(message) if message.kind == Kind::Bye => self.over = true,
+                Ok(message) => self.request(message).await,
+                Err(error) => self.lost(Some(&error)),
+            },
+            // Unless the peer does not read, anyhow.
+            Item::Command(name, rest) if &name[..] == b"PING" && peer.wires.write.waits() < AHEAD => {
+                // Behind two bytes of time to live.
+                let context = rest.get(2..).map(Bytes::copy_from_slice).unwrap_or_default();
+                peer.wires.write.put(Item::Command(Bytes::from_static(b"PONG"), context));
+            }
+            Item::Command(..) => {}
         }
     }
 
-    fn lost(&mut self) {
-        let local = self.peer.take().is_some_and(|peer| peer.local);
+    /// It may be that nothing was heard for a lease, that the peer has read nothing for a lease, or that nobody was there for so
+    /// long. Answers when to look again.
+    fn silent(&mut self) -> Instant {
+        let lease = self.shared.options.lease;
+        let Some(Peer { wires, heard, .. }) = &self.peer else {
+            self.over |= self.since.elapsed() >= lease;
+            return self.since + lease;
+        };
+        let (unheard, unread) = (heard.elapsed(), wires.write.stalled());
+        if unheard.max(unread) < lease {
+            return Instant::now() + (lease - unheard.max(unread));
+        }
+        // Whoever says nothing at all for a lease is gone, whatever its connection says.
+        let error = Error::new(Code::TimedOut, "nothing was heard for a lease");
+        self.lost((unheard >= lease).then_some(&error));
+        self.since + lease
+    }
+
+    /// The connection is over, and why, when that is worth saying.
+    fn lost(&mut self, why: Option<&Error>) {
+        let Some(Peer { mut wires, local, .. }) = self.peer.take() else { return };
+        if let Some(error) = why {
+            tracing::debug!(%error, "a connection is ended");
+            wires.write.put(frames(Message::refused(0, error)));
+            let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
+            self.shared.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = farewell(wires, shared.options.heartbeat) => {}
+                }
+            });
+        }
         self.present.send_replace(false);
         self.since = Instant::now();
         // Nobody could be told of anything that is only known here.

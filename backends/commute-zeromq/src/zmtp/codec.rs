@@ -1,15 +1,21 @@
-//! The codec: bytes to messages and commands, and back.
+//! The codec: bytes to messages and commands. [`super::writing`] is the way back.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io;
-use tokio_util::codec::{Decoder, Encoder};
 
-const MORE: u8 = 1;
-const LONG: u8 = 2;
-const COMMAND: u8 = 4;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+pub(super) const MORE: u8 = 1;
+pub(super) const LONG: u8 = 2;
+pub(super) const COMMAND: u8 = 4;
 
 /// A command is a name and a few properties; more than this is nobody's.
 const MAX_COMMAND: usize = 4096;
+
+/// Room for so many bytes is always made: what an idle connection says, and what it costs.
+pub(super) const LEAST: usize = 1024;
+/// And for so many at most, whatever is announced.
+const MOST: usize = 64 << 10;
 
 /// How much a peer may send at once.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +41,20 @@ pub(crate) struct Zmtp {
     limits: Limits,
     parts: Vec<Bytes>,
     size: usize,
+    /// How large the last message was: the next is likely to be as large.
+    usual: usize,
 }
 
 impl Zmtp {
     pub(crate) fn new(limits: Limits) -> Self {
-        Zmtp { limits, parts: Vec::new(), size: 0 }
+        Zmtp { limits, parts: Vec::new(), size: 0, usual: 0 }
+    }
+
+    /// Makes room for what comes next.
+    fn more(&self, from: &mut BytesMut, missing: usize) -> io::Result<Option<Item>> {
+        // Grows with what arrives, not with what is announced.
+        from.reserve(missing.max(self.usual).clamp(LEAST, MOST));
+        Ok(None)
     }
 }
 
@@ -53,13 +68,13 @@ impl Decoder for Zmtp {
 
     fn decode(&mut self, from: &mut BytesMut) -> io::Result<Option<Item>> {
         loop {
-            let Some(flags) = from.first().copied() else { return Ok(None) };
+            let Some(flags) = from.first().copied() else { return self.more(from, 0) };
             if flags & !(MORE | LONG | COMMAND) != 0 || flags & (MORE | COMMAND) == MORE | COMMAND {
                 return Err(refused("a frame with flags that ZMTP does not have"));
             }
             let head = if flags & LONG == 0 { 2 } else { 9 };
             if from.len() < head {
-                return Ok(None);
+                return self.more(from, 0);
             }
             let length = match flags & LONG {
                 0 => u64::from(from[1]),
@@ -70,9 +85,7 @@ impl Decoder for Zmtp {
             let length = usize::try_from(length).ok().filter(|length| *length <= left);
             let Some(length) = length else { return Err(refused("a message larger than the limit")) };
             if from.len() < head + length {
-                // Grows with what arrives, not with what is announced.
-                from.reserve((head + length - from.len()).min(64 << 10));
-                return Ok(None);
+                return self.more(from, head + length - from.len());
             }
             from.advance(head);
             let body = from.split_to(length).freeze();
@@ -82,7 +95,7 @@ impl Decoder for Zmtp {
             self.parts.push(body);
             self.size += length;
             if flags & MORE == 0 {
-                self.size = 0;
+                self.usual = std::mem::take(&mut self.size);
                 return Ok(Some(Item::Message(std::mem::take(&mut self.parts))));
             }
             if self.parts.len() >= self.limits.frames {
@@ -102,60 +115,26 @@ fn named(mut body: Bytes) -> io::Result<Item> {
     Ok(Item::Command(name, body))
 }
 
-impl Encoder<Item> for Zmtp {
-    type Error = io::Error;
-
-    fn encode(&mut self, item: Item, to: &mut BytesMut) -> io::Result<()> {
-        match item {
-            Item::Message(parts) => {
-                let last = parts.len().saturating_sub(1);
-                for (n, part) in parts.iter().enumerate() {
-                    frame(if n < last { MORE } else { 0 }, &[part], to);
-                }
-            }
-            Item::Command(name, rest) => {
-                let length = u8::try_from(name.len()).map_err(|_| refused("a command with too long a name"))?;
-                frame(COMMAND, &[&[length], &name, &rest], to);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn frame(flags: u8, parts: &[&[u8]], to: &mut BytesMut) {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    to.reserve(9 + length);
-    match u8::try_from(length) {
-        Ok(short) => to.put_slice(&[flags, short]),
-        Err(_) => {
-            to.put_u8(flags | LONG);
-            to.put_u64(length as u64);
-        }
-    }
-    parts.iter().for_each(|part| to.put_slice(part));
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::zmtp::writing::written;
 
-    const LIMITS: Limits = Limits { message_bytes: 1000, frames: 4 };
+    const LIMITS: Limits = Limits { message_bytes: 3000, frames: 4 };
 
     proptest! {
         #[test]
         fn what_is_written_is_read_however_it_is_cut(
-            messages in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..4), 0..5),
+            messages in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..2000), 1..4), 0..5),
             cut in 1..50_usize,
         ) {
             let fits = |parts: &Vec<Vec<u8>>| parts.iter().map(Vec::len).sum::<usize>() <= LIMITS.message_bytes;
             let messages: Vec<_> = messages.into_iter().filter(fits).collect();
-            let mut bytes = BytesMut::new();
-            for parts in &messages {
-                let parts = parts.iter().map(|part| Bytes::copy_from_slice(part)).collect();
-                Zmtp::new(LIMITS).encode(Item::Message(parts), &mut bytes).unwrap();
-            }
+            let bytes = written(messages.iter().map(|parts| {
+                Item::Message(parts.iter().map(|part| Bytes::copy_from_slice(part)).collect())
+            }));
             let (mut codec, mut buffer, mut read) = (Zmtp::new(LIMITS), BytesMut::new(), Vec::new());
             for piece in bytes.chunks(cut) {
                 buffer.extend_from_slice(piece);
@@ -172,18 +151,19 @@ mod tests {
         let mut announced = BytesMut::from(&[LONG, 0, 0, 0, 1, 0, 0, 0, 0][..]);
         assert!(Zmtp::new(LIMITS).decode(&mut announced).is_err());
         let mut summed = Zmtp::new(LIMITS);
-        let mut bytes = BytesMut::new();
-        frame(MORE, &[&[0; 900]], &mut bytes);
+        let parts = vec![Bytes::from_static(&[0; 2900]), Bytes::from_static(&[0; 101])];
+        let bytes = written([Item::Message(parts)]);
+        let (first, second) = bytes.split_at(9 + 2900);
+        let mut bytes = BytesMut::from(first);
         assert_eq!(summed.decode(&mut bytes).unwrap(), None);
-        frame(0, &[&[0; 101]], &mut bytes);
+        bytes.extend_from_slice(second);
         assert!(summed.decode(&mut bytes).is_err());
     }
 
     #[test]
     fn commands_have_a_name() {
-        let mut bytes = BytesMut::new();
         let ping = Item::Command(Bytes::from_static(b"PING"), Bytes::from_static(&[0, 10, 7]));
-        Zmtp::new(LIMITS).encode(ping.clone(), &mut bytes).unwrap();
+        let mut bytes = BytesMut::from(&written([ping.clone()])[..]);
         assert_eq!(Zmtp::new(LIMITS).decode(&mut bytes).unwrap(), Some(ping));
         assert!(Zmtp::new(LIMITS).decode(&mut BytesMut::from(&[COMMAND, 1, 9][..])).is_err());
     }

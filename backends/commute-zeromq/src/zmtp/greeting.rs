@@ -3,11 +3,12 @@
 use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::codec::{FramedRead, FramedWrite};
+use tokio_util::codec::FramedRead;
 
-use super::codec::{Item, Limits, Zmtp};
+use super::codec::{Item, LEAST, Limits, Zmtp};
+use super::writing::Writing;
 
 /// Signature, version 3.1, mechanism NULL.
 const GREETING: [u8; 64] = {
@@ -53,7 +54,7 @@ impl Role {
 /// Both directions of a connection that has been greeted.
 pub(crate) struct Wires {
     pub(crate) read: FramedRead<Box<dyn AsyncRead + Send + Unpin>, Zmtp>,
-    pub(crate) write: FramedWrite<Box<dyn AsyncWrite + Send + Unpin>, Zmtp>,
+    pub(crate) write: Writing,
 }
 
 /// Greets. The caller bounds the time it may take.
@@ -78,8 +79,8 @@ pub(crate) async fn greet(
     if mechanism != "NULL" {
         return Err(refused(format!("the peer wants the mechanism {mechanism:?}; only NULL is spoken here")));
     }
-    let mut wires =
-        Wires { read: FramedRead::new(read, Zmtp::new(limits)), write: FramedWrite::new(write, Zmtp::new(limits)) };
+    let read = FramedRead::with_capacity(read, Zmtp::new(limits), LEAST);
+    let mut wires = Wires { read, write: Writing::new(write) };
     let mut properties = BytesMut::new();
     for (name, value) in [(&b"Socket-Type"[..], role.socket()), (b"Identity", b"")] {
         properties.put_u8(name.len() as u8);

@@ -7,8 +7,11 @@
 
 mod codec;
 mod greeting;
+mod writing;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use codec::Zmtp;
 pub(crate) use codec::{Item, Limits};
 pub(crate) use greeting::{Role, Wires, greet};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use writing::written;

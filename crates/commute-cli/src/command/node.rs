@@ -38,6 +38,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
     // Before anything else, so that a signal during the start is not missed.
     let listen = |kind| signal(kind).map_err(Failure::from);
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    descriptors(args.connections, session);
     let broker = commute::connect(&format!("embedded:{}", args.data.display())).await?;
     let options = NodeOptions {
         key_file: args.key_file,
@@ -64,4 +65,19 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
     }
     broker.close().await?;
     Ok(Exit::Done)
+}
+
+/// Every connection needs a descriptor, and most systems give a program far fewer than it may ask for.
+fn descriptors(connections: usize, session: &mut Session) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // The log has some, too.
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(100);
+    if room < needed {
+        session.out.note(&format!(
+            "this system gives {room} descriptors, and {connections} connections need {needed}: others wait; raise the limit (ulimit -n)"
+        ));
+    }
 }
