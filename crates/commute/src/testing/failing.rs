@@ -7,7 +7,7 @@ use std::sync::Arc;
 use commute_core::{Context, EventId};
 
 use super::shared::Shared;
-use crate::stats::lock;
+use crate::lock::lock;
 
 /// What happens to an attempt.
 #[derive(Debug, Clone)]

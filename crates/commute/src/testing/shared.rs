@@ -13,7 +13,7 @@ use super::failing::Rule;
 use super::gate::Gate;
 use super::journal::{Entry, Taken, What};
 use super::time::TestClock;
-use crate::stats::lock;
+use crate::lock::lock;
 
 /// How the name of a subscription's own lane begins.
 pub(super) const WHOLE: &str = "all of ";

@@ -18,9 +18,9 @@ use super::time::{TestClock, Time};
 use crate::app::App;
 use crate::drivers::TestBackend;
 use crate::handler::layered;
+use crate::lock::lock;
 use crate::publish::{Message, Publisher};
 use crate::running::Running;
-use crate::stats::lock;
 
 /// Where the time is real, a test does not wait longer than this.
 const LONGEST: Duration = Duration::from_secs(60);
