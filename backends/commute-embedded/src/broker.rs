@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use commute_core::{
-    Admin, Attached, BoxFuture, Broker, Capabilities, Code, Durability, Error, GroupOrder, Ordering, Outgoing, Receipt,
-    Result, Subscription, SubscriptionSpec,
+    Admin, Attached, BoxFuture, Broker, Capabilities, Durability, GroupOrder, Ordering, Outgoing, Receipt, Result,
+    Subscription, SubscriptionSpec,
 };
 use tokio::sync::oneshot;
 
 use crate::admin::Look;
+use crate::ask::{answered, ask, refuse_large};
 use crate::error::failed;
 use crate::journal::log::Log;
 use crate::journal::recovery::recover;
@@ -21,14 +22,11 @@ use crate::receiver::Inlet;
 use crate::settler::Outlet;
 use crate::state::snapshot::{self, Part};
 use crate::storage::{Directory, Memory, Storage};
-use crate::writer::command::{Command, Opened, Reply};
+use crate::writer::command::{Command, Opened};
 use crate::writer::{self, GROUP_BYTES, Shared};
 
 /// The name of the socket on which an owner answers operators of other processes.
 pub(crate) const SOCKET: &str = "commute.sock";
-
-/// So that the length of a group always fits into its 32 bits.
-const MAX_SETTLE_BYTES: usize = 1 << 30;
 
 /// A broker in this process: a directory, or memory.
 pub struct Embedded {
@@ -111,39 +109,6 @@ impl Embedded {
             thread: Mutex::new(Some(thread)),
         })
     }
-}
-
-/// Hands a command to the writer, at the first poll, and waits for the answer.
-pub(crate) async fn ask<T>(shared: &Shared, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
-    let (reply, answer) = oneshot::channel();
-    shared.queue.send(command(reply))?;
-    answered(shared, answer).await
-}
-
-async fn answered<T>(shared: &Shared, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-    match answer.await {
-        Ok(result) => result,
-        // The writer drops what it cannot answer, after it has said why.
-        Err(_) => Err(shared.queue.over().unwrap_or_else(|| Error::new(Code::Closed, "the broker has ended"))),
-    }
-}
-
-/// Refuses events that are larger than the limit, and more than fits into one group.
-pub(crate) fn refuse_large<'a>(events: impl Iterator<Item = &'a Outgoing>, options: &Options) -> Result<()> {
-    let (limit, mut sum) = (options.max_event_bytes, 0);
-    for Outgoing { topic, envelope, .. } in events {
-        let size = envelope.size();
-        if size > limit {
-            let detail = format!("event {} for {topic} has {size} bytes; the limit is {limit}", envelope.id);
-            return Err(Error::new(Code::PayloadTooLarge, detail));
-        }
-        sum += size;
-        if sum > MAX_SETTLE_BYTES {
-            let detail = format!("more than {MAX_SETTLE_BYTES} bytes in one call");
-            return Err(Error::new(Code::PayloadTooLarge, detail));
-        }
-    }
-    Ok(())
 }
 
 impl Broker for Embedded {

@@ -28,6 +28,7 @@
 //! being written when the machine stopped is cut, because nothing in it was confirmed.
 
 mod admin;
+mod ask;
 mod broker;
 mod error;
 mod journal;

@@ -6,7 +6,7 @@ use commute_core::{BoxFuture, Code, Delivery, DeliveryTag, Envelope, Error, Park
 
 use hashbrown::HashSet;
 
-use crate::broker::{ask, refuse_large};
+use crate::ask::{ask, refuse_large};
 use crate::journal::reader::{Segments, Wanted};
 use crate::records::Event;
 use crate::stored;

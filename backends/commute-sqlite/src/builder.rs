@@ -20,6 +20,21 @@ const INBOX_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Beyond this many events the cost of a commit is no longer visible, but the latency of the first one is.
 const MAX_GROUP: usize = 256;
 
+impl Sqlite {
+    /// Opens a database with the defaults of [`Builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open()
+    }
+
+    /// Says how to open a database.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref().to_owned())
+    }
+}
+
 type Setup = Box<dyn FnOnce(&mut Connection) -> rusqlite::Result<()>>;
 
 /// How a database is opened. See [`Sqlite::builder`].

@@ -22,11 +22,11 @@ use commute_core::{
 use rusqlite::{Connection, Statement};
 
 use crate::error::{environment_below, failed};
+use crate::guard::Guard;
 use crate::inbox::{self, Sweep};
+use crate::job::{Job, Reply, Verdict};
 use crate::outbox::{self, Staged};
-use crate::tx::Tx;
-use crate::write::Work;
-use crate::writer::{Guard, Job, Reply, Verdict};
+use crate::tx::{Tx, Work};
 
 /// The statements that only commute may run. They are not in the cache of prepared statements, where a handler's text
 /// could find them: whether a statement is allowed is asked when it is prepared.

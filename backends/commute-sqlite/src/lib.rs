@@ -42,13 +42,15 @@
 //! |---|---|
 //! | `sqlite`, `builder`, `schema` | the handle; how it is opened; what is in the file |
 //! | `transaction`, `write`, `tx` | what handlers are written with |
-//! | `writer`, `group` | the thread; one transaction shared by many events |
+//! | `job`, `writer`, `group`, `guard` | what is asked for; the thread; one transaction shared by many events, which none of them ends |
 //! | `inbox`, `outbox`, `reader` | marks; staged events; reading beside the writer |
 
 mod builder;
 mod error;
 mod group;
+mod guard;
 mod inbox;
+mod job;
 mod outbox;
 mod reader;
 mod schema;

@@ -6,17 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commute_core::{Answer, BoxFuture, Code, Done, Error, HandlerError, Outbox, Result, Store, Unit, UnitError};
+use commute_core::{BoxFuture, Code, Done, Error, Outbox, Result, Store, Unit, UnitError};
 use rusqlite::Connection;
 
-use crate::builder::Builder;
 use crate::error::closed;
+use crate::job::{Job, Message};
 use crate::outbox::{RelayEnd, Staged};
 use crate::reader::Reader;
-use crate::transaction::{Transaction, Transactional};
-use crate::tx::Tx;
-use crate::write::{Work, Write};
-use crate::writer::{Job, Message, Writer};
+use crate::tx::Work;
+use crate::writer::Writer;
 
 /// What can wait for the writer. The engine has a few hundred events in transactions; whoever submits so much more that
 /// this is full hears that the event is lost, and may submit it again.
@@ -41,19 +39,6 @@ struct Inner {
 }
 
 impl Sqlite {
-    /// Opens a database with the defaults of [`Builder`].
-    ///
-    /// # Errors
-    /// As [`Builder::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::builder(path).open()
-    }
-
-    /// Says how to open a database.
-    pub fn builder(path: impl AsRef<Path>) -> Builder {
-        Builder::new(path.as_ref().to_owned())
-    }
-
     pub(crate) fn start(
         path: &Path,
         inbox_retention: Duration,
@@ -69,38 +54,6 @@ impl Sqlite {
         let name = format!("sqlite:{}", path.display());
         let writer = Mutex::new(Some(writer));
         Ok(Sqlite { inner: Arc::new(Inner { name, inbox_retention, messages, writer, staged, reader }) })
-    }
-
-    /// A handler whose effects live here: a plain function of the event, `&Tx<'_>` and up to four extractors.
-    pub fn transaction<Args, F: Transactional<Args>>(&self, function: F) -> Transaction<F, Args> {
-        Transaction::new(self.clone(), function)
-    }
-
-    /// What an async handler answers with: work for the transaction. Nothing is written until the handler returns it.
-    ///
-    /// ```
-    /// use commute_core::{HandlerError, State};
-    /// use commute_sqlite::{Sqlite, Tx, Write};
-    /// # use commute_macros::Event;
-    /// # use serde::{Deserialize, Serialize};
-    /// # #[derive(Debug, Serialize, Deserialize, Event)]
-    /// # #[event(type = "shop.order.placed", crate = "commute_core")]
-    /// # struct OrderPlaced { order: String }
-    /// # #[derive(Debug, Serialize, Deserialize, Event)]
-    /// # #[event(type = "shop.payment.taken", crate = "commute_core")]
-    /// # struct PaymentTaken { order: String }
-    /// # async fn ask_the_bank(_order: &OrderPlaced) -> Result<String, std::io::Error> { Ok(String::new()) }
-    ///
-    /// async fn charge(order: OrderPlaced, State(db): State<Sqlite>) -> Result<Write<PaymentTaken>, HandlerError> {
-    ///     let receipt = ask_the_bank(&order).await?;
-    ///     Ok(db.write(move |tx: &Tx<'_>| {
-    ///         tx.execute("INSERT INTO receipts VALUES (?1, ?2)", (&order.order, &receipt))?;
-    ///         Ok(PaymentTaken { order: order.order })
-    ///     }))
-    /// }
-    /// ```
-    pub fn write<A: Answer>(&self, work: impl FnOnce(&Tx<'_>) -> Result<A, HandlerError> + Send + 'static) -> Write<A> {
-        Write::of_result(self.clone(), work)
     }
 
     /// Reads what is committed, on a connection of its own that can change nothing. Queries run one at a time, and not

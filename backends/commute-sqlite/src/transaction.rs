@@ -10,6 +10,13 @@ use crate::sqlite::Sqlite;
 use crate::tx::Tx;
 use crate::write::Write;
 
+impl Sqlite {
+    /// A handler whose effects live here: a plain function of the event, `&Tx<'_>` and up to four extractors.
+    pub fn transaction<Args, F: Transactional<Args>>(&self, function: F) -> Transaction<F, Args> {
+        Transaction::new(self.clone(), function)
+    }
+}
+
 /// A function that handles an event in a transaction: the event, `&Tx<'_>`, up to four extractors; its answer is an
 /// event, `()`, or a `Result` of these.
 ///

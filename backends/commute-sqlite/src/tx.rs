@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use commute_core::Error;
+use commute_core::{Emitted, Error, HandlerError};
 use rusqlite::{CachedStatement, Connection, Params, Result, Row};
 
 use crate::error::{environment, is_environment};
@@ -19,6 +19,9 @@ pub struct Tx<'connection> {
     /// The first error that says something about the disk and nothing about the event.
     environment: RefCell<Option<Error>>,
 }
+
+/// What runs on the writer's thread, with what it emits.
+pub(crate) type Work = Box<dyn FnOnce(&Tx<'_>) -> std::result::Result<Vec<Emitted>, HandlerError> + Send>;
 
 impl<'connection> Tx<'connection> {
     pub(crate) fn new(connection: &'connection Connection) -> Self {

@@ -2,13 +2,39 @@
 
 use std::marker::PhantomData;
 
-use commute_core::{Answer, Code, Done, Emitted, Error, HandlerError, IntoOutcome, Outcome, Transact, Unit};
+use commute_core::{Answer, Code, Done, Error, HandlerError, IntoOutcome, Outcome, Transact, Unit};
 
 use crate::sqlite::Sqlite;
-use crate::tx::Tx;
+use crate::tx::{Tx, Work};
 
-/// What runs on the writer's thread.
-pub(crate) type Work = Box<dyn FnOnce(&Tx<'_>) -> Result<Vec<Emitted>, HandlerError> + Send>;
+impl Sqlite {
+    /// What an async handler answers with: work for the transaction. Nothing is written until the handler returns it.
+    ///
+    /// ```
+    /// use commute_core::{HandlerError, State};
+    /// use commute_sqlite::{Sqlite, Tx, Write};
+    /// # use commute_macros::Event;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Debug, Serialize, Deserialize, Event)]
+    /// # #[event(type = "shop.order.placed", crate = "commute_core")]
+    /// # struct OrderPlaced { order: String }
+    /// # #[derive(Debug, Serialize, Deserialize, Event)]
+    /// # #[event(type = "shop.payment.taken", crate = "commute_core")]
+    /// # struct PaymentTaken { order: String }
+    /// # async fn ask_the_bank(_order: &OrderPlaced) -> Result<String, std::io::Error> { Ok(String::new()) }
+    ///
+    /// async fn charge(order: OrderPlaced, State(db): State<Sqlite>) -> Result<Write<PaymentTaken>, HandlerError> {
+    ///     let receipt = ask_the_bank(&order).await?;
+    ///     Ok(db.write(move |tx: &Tx<'_>| {
+    ///         tx.execute("INSERT INTO receipts VALUES (?1, ?2)", (&order.order, &receipt))?;
+    ///         Ok(PaymentTaken { order: order.order })
+    ///     }))
+    /// }
+    /// ```
+    pub fn write<A: Answer>(&self, work: impl FnOnce(&Tx<'_>) -> Result<A, HandlerError> + Send + 'static) -> Write<A> {
+        Write::of_result(self.clone(), work)
+    }
+}
 
 /// Work for the database, as a handler's answer. Made by [`Sqlite::write`] and by transactional handlers.
 ///

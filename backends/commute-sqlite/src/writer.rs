@@ -5,18 +5,18 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use commute_core::{Clock, Committed, Done, EventId, Result, Stage, Unit, UnitError};
+use commute_core::{Clock, Result};
 use rusqlite::Connection;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::hooks::AuthContext;
 
-use crate::error::{closed, failed};
+use crate::error::failed;
 use crate::group::Groups;
+use crate::guard::Guard;
+use crate::job::Message;
 use crate::outbox::Staged;
-use crate::write::Work;
 
 /// How long published events may stay in the table when nothing else is written. They cost nothing there, and a commit
 /// for them alone costs as much as one for an event.
@@ -30,52 +30,6 @@ pub(crate) struct Writer {
     pub(crate) max_group: usize,
     pub(crate) retention: Duration,
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-/// What the writer is asked for.
-pub(crate) enum Message {
-    /// Run this.
-    Job(Job),
-    /// There are published events to forget.
-    Confirmed,
-    /// Finish what came before, and end.
-    Close,
-}
-
-/// One event's work.
-pub(crate) struct Job {
-    pub(crate) subscription: Arc<str>,
-    pub(crate) event: EventId,
-    pub(crate) work: Work,
-    pub(crate) stage: Stage,
-    pub(crate) reply: Reply,
-}
-
-impl Job {
-    pub(crate) fn new(work: Work, unit: Unit, done: Done) -> Self {
-        let Unit { subscription, event, stage } = unit;
-        Job { subscription, event, work, stage, reply: Reply(Some(done)) }
-    }
-}
-
-/// The promise that whoever submitted hears what became of it, once.
-pub(crate) struct Reply(Option<Done>);
-
-impl Reply {
-    pub(crate) fn send(mut self, fate: Result<Committed, UnitError>) {
-        if let Some(done) = self.0.take() {
-            done(fate);
-        }
-    }
-}
-
-/// Work that nobody runs any more.
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(UnitError::Lost(closed())));
-        }
-    }
 }
 
 impl Writer {
@@ -137,40 +91,3 @@ impl Writer {
         checkpoint.and(closed)
     }
 }
-
-/// Keeps handlers from ending the transaction that they share.
-///
-/// Asked whenever a statement is prepared. `INSERT OR ROLLBACK` and `RAISE(ROLLBACK)` get past it, because SQLite does not
-/// ask about them; those are noticed afterwards.
-#[derive(Clone, Default)]
-pub(crate) struct Guard(Arc<Watch>);
-
-#[derive(Default)]
-struct Watch {
-    handler_runs: AtomicBool,
-    refused: AtomicBool,
-}
-
-impl Guard {
-    fn allows(&self, action: &AuthAction<'_>) -> Authorization {
-        let ends = matches!(action, AuthAction::Transaction { .. } | AuthAction::Savepoint { .. });
-        if ends && self.0.handler_runs.load(Ordering::Relaxed) {
-            self.0.refused.store(true, Ordering::Relaxed);
-            return Authorization::Deny;
-        }
-        Authorization::Allow
-    }
-
-    pub(crate) fn handler_begins(&self) {
-        self.0.refused.store(false, Ordering::Relaxed);
-        self.0.handler_runs.store(true, Ordering::Relaxed);
-    }
-
-    /// Answers whether it tried.
-    pub(crate) fn handler_ended(&self) -> bool {
-        self.0.handler_runs.store(false, Ordering::Relaxed);
-        self.0.refused.load(Ordering::Relaxed)
-    }
-}
-
-pub(crate) type Verdict = Result<Committed, UnitError>;

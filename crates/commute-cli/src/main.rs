@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     // A node waits for its log's thread and for sockets: with one thread of its own, whatever comes wakes that one and no other.
     let mut threads = match cli.command {
-        args::Command::Node(_) => tokio::runtime::Builder::new_current_thread(),
+        cli::Command::Node(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = match threads.worker_threads(2).enable_all().build() {

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::{BoxFuture, Outgoing};
 use crate::clock::Timestamp;
 use crate::cloudevents;
 use crate::envelope::Envelope;
 use crate::error::{Code, Error, Result};
+use crate::future::BoxFuture;
 use crate::id::EventId;
+use crate::outgoing::Outgoing;
 use crate::topic::Topic;
 
 /// The group in which dead letters wait for somebody's decision: what is unsettled in it is a dead letter that was neither

@@ -10,24 +10,19 @@
 //! ```
 
 use std::fmt;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::admin::Admin;
 use crate::capabilities::Capabilities;
-use crate::clock::Timestamp;
-use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::operate::{Attached, Operate};
 use crate::subscription::{Subscription, SubscriptionSpec};
-use crate::topic::Topic;
 
-/// A future that can be sent between threads, boxed so that brokers can be chosen at run time.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use crate::future::BoxFuture;
+pub use crate::outgoing::Outgoing;
 
 /// One connection to a backend.
 ///
@@ -113,17 +108,6 @@ impl fmt::Display for Server {
             None => f.write_str(" of an unknown version"),
         }
     }
-}
-
-/// An envelope with its destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Where to.
-    pub topic: Topic,
-    /// What.
-    pub envelope: Envelope,
-    /// Do not deliver before this time.
-    pub not_before: Option<Timestamp>,
 }
 
 /// Proof that an envelope is durable, in the sense of the backend's `Capabilities::durable`.

@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{
     Admin, Begin, Ended, GroupInfo, Page, ParkedEvent, StoredEvent, SubscriptionName, TopicInfo, Traced,
 };
-use crate::broker::{BoxFuture, Broker, Outgoing, Receipt};
+use crate::broker::{Broker, Receipt};
 use crate::error::{Code, Error, Result};
+use crate::future::BoxFuture;
 use crate::id::EventId;
 use crate::operate::{self, Operate, Operation, Report};
+use crate::outgoing::Outgoing;
 use crate::topic::Topic;
 
 /// A question or an order, on its way to whoever owns the events.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::broker::Outgoing;
 use crate::cloudevents;
 use crate::envelope::{Envelope, extension};
 use crate::error::Result;
 use crate::event::{Event, Incoming};
 use crate::id::EventId;
+use crate::outgoing::Outgoing;
 use crate::topic::Topic;
 
 /// Published to the dead letter topic when an event is given up. Subscribe to it like to any event.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::admin::SharedAdmin;
-use crate::broker::{BoxFuture, SharedBroker};
+use crate::broker::SharedBroker;
 use crate::error::{Code, Error, Result};
+use crate::future::BoxFuture;
 
 /// A backend's description of itself. Each backend exports one as a constant; there is no global registry.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,8 @@ use std::future::Future;
 
 use crate::context::{Context, FromContext, Needs};
 use crate::event::Incoming;
-use crate::outcome::{HandlerError, IntoOutcome};
+use crate::handler_error::HandlerError;
+use crate::outcome::IntoOutcome;
 
 /// A function that handles an event: the event first, up to six extractors after it, an [`IntoOutcome`] as answer.
 ///

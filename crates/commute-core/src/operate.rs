@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admin::SubscriptionName;
-use crate::broker::BoxFuture;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error, Result};
+use crate::future::BoxFuture;
 use crate::id::EventId;
 
 /// A running service, as an operator sees it.

@@ -12,11 +12,12 @@
 
 use std::sync::Arc;
 
-use crate::broker::{BoxFuture, Outgoing};
 use crate::error::{Error, Result};
 use crate::event::Emitted;
+use crate::future::BoxFuture;
+use crate::handler_error::HandlerError;
 use crate::id::EventId;
-use crate::outcome::HandlerError;
+use crate::outgoing::Outgoing;
 
 /// Work that a handler leaves to its store.
 ///

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{BoxFuture, Outgoing};
 use crate::clock::Timestamp;
 use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::footprint::Mode;
 use crate::foreign::Mapping;
+use crate::future::BoxFuture;
 use crate::key::Lane;
+use crate::outgoing::Outgoing;
 use crate::topic::Topic;
 
 /// What to subscribe to, and as whom.

@@ -40,6 +40,7 @@ mod scheduler;
 mod span;
 
 pub use parking::{ParkScope, Parked};
+pub use ready::Options;
 pub use report::{LaneReport, Standing};
-pub use scheduler::{Admission, LaneParked, Options, Scheduler, Ticket, Withdrawn};
+pub use scheduler::{Admission, LaneParked, Scheduler, Ticket, Withdrawn};
 pub use span::Span;

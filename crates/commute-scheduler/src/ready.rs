@@ -8,7 +8,21 @@
 //! found, and a fresh event behind many of them would wait for many claims.
 
 use crate::lanes::NONE;
-use crate::scheduler::Options;
+
+/// How ready events share the workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many just-unblocked events go before one fresh one. Zero: fresh events always go first.
+    pub fairness: u32,
+    /// Of how many claims one may be a retry while something else is ready. One or zero: retries are not held back.
+    pub retry_every: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { fairness: 3, retry_every: 8 }
+    }
+}
 
 /// Why an event is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,22 +5,7 @@ use std::fmt;
 use commute_core::{Footprint, Lane, Mode};
 
 use crate::lanes::{LaneMap, Lanes, NONE};
-use crate::ready::{Class, Ready};
-
-/// How ready events share the workers.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How many just-unblocked events go before one fresh one. Zero: fresh events always go first.
-    pub fairness: u32,
-    /// Of how many claims one may be a retry while something else is ready. One or zero: retries are not held back.
-    pub retry_every: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { fairness: 3, retry_every: 8 }
-    }
-}
+use crate::ready::{Class, Options, Ready};
 
 /// Names an admitted event until it is over. A ticket that is over names nobody: every call with it does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commute_core::{
-    Clock, Code, Error, HandlerError, Mapping, Outcome, Result, SharedBroker, States, Store, SystemClock,
-};
+use commute_core::{Clock, HandlerError, Mapping, Outcome, SharedBroker, States, Store, SystemClock};
 use tower::{Layer, Service};
 
 use crate::config::Config;
-use crate::contract::Contract;
 use crate::handler::{Erased, HandlerService, HandlerSpec, Invocation, Parts, layered};
-use crate::plan::plan;
-use crate::running::Running;
+use crate::limits::Limits;
 use crate::trace::Traces;
 
 /// A service under construction. All its handlers share one scheduler: two events that touch the same key never
@@ -70,25 +66,11 @@ pub struct App {
     pub(crate) control: Option<PathBuf>,
 }
 
-/// Enough for any number of workers, small enough that the scheduler's tables stay in the cache.
-const WINDOW: usize = 4096;
-
 /// What an app says of its admin address.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AdminAddress {
     pub(crate) address: Option<String>,
     pub(crate) beyond_loopback: bool,
-}
-
-/// How much an app holds at once. Every limit has a reason beside its default.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Events that could run at once and are held ready with their payload.
-    pub(crate) window: usize,
-    /// Events known in full or by their footprint only, per subscription: how far the reader looks past a hot key.
-    pub(crate) look_ahead: usize,
-    /// Events whose transaction is under way: beyond a few hundred, shared commits gain nothing.
-    pub(crate) in_transaction: usize,
 }
 
 impl App {
@@ -106,7 +88,7 @@ impl App {
             mappings: BTreeMap::new(),
             queues: BTreeMap::new(),
             workers: 64,
-            limits: Limits { window: WINDOW, look_ahead: 65_536, in_transaction: 512 },
+            limits: Limits::default(),
             drain: Duration::from_secs(30),
             measure: false,
             clock: Arc::new(SystemClock),
@@ -181,8 +163,7 @@ impl App {
 
     /// How many events may be held unsettled per subscription, most of them without their payload; 65,536 unless said.
     pub fn look_ahead(mut self, events: usize) -> Self {
-        self.limits.look_ahead = events.max(1);
-        self.limits.window = WINDOW.min(self.limits.look_ahead);
+        self.limits.look_ahead(events);
         self
     }
 
@@ -246,7 +227,7 @@ impl App {
     }
 
     /// Serves metrics, health, contract and statistics over HTTP at `address`, an IP address and a port; port 0 takes a free
-    /// one, which [`Running::admin_address`] tells. Everything there can be read by everybody who can reach it, so an address
+    /// one, which [`Running::admin_address`](crate::Running::admin_address) tells. Everything there can be read by everybody who can reach it, so an address
     /// that is not loopback also needs [`App::admin_beyond_loopback`].
     ///
     /// | Path | Answers |
@@ -254,7 +235,7 @@ impl App {
     /// | `/metrics` | the metrics of [`crate::metrics`], as Prometheus reads them |
     /// | `/live` | 200; 503 once the app has failed |
     /// | `/ready` | 200 while events are taken and handled; 503 before, while draining, and once the app has failed |
-    /// | `/drain` | whether it drains, and how much is left; a signal or [`Running::stop`] begins it |
+    /// | `/drain` | whether it drains, and how much is left; a signal or [`Running::stop`](crate::Running::stop) begins it |
     /// | `/contract`, `/stats` | JSON |
     #[cfg(feature = "admin")]
     pub fn admin(mut self, address: impl std::fmt::Display) -> Self {
@@ -280,60 +261,6 @@ impl App {
     pub fn control(mut self, socket: impl Into<PathBuf>) -> Self {
         self.control = Some(socket.into());
         self
-    }
-
-    /// What this app would be promised, without starting it.
-    ///
-    /// # Errors
-    /// `InvalidConfig` or `InvalidApp`, with everything that is wrong. Where the configuration names the broker, `InvalidApp`
-    /// before [`Config::connect`] has been called.
-    pub fn contract(self) -> Result<Contract> {
-        let app = self.configured()?;
-        let broker = app.connected()?;
-        plan(app, &*broker).map(|(_, contract)| contract)
-    }
-
-    /// Starts it: opens its subscriptions and begins to handle events.
-    ///
-    /// # Errors
-    /// `InvalidConfig` or `InvalidApp` with everything that is wrong, or the broker's; no event was read then.
-    pub async fn start(self) -> Result<Running> {
-        let app = self.configured()?;
-        if app.config.has_broker() {
-            app.config.connect().await?;
-        }
-        let broker = app.connected()?;
-        Running::start(app, broker).await
-    }
-
-    /// Starts it and runs until the process is asked to stop (interrupt or terminate signal); then drains. A second
-    /// signal stops at once: what was being handled is delivered again at the next start.
-    ///
-    /// # Errors
-    /// As [`App::start`]; later, the failure that made it stop.
-    pub async fn run(self) -> Result<()> {
-        let running = self.start().await?;
-        let mut signals = crate::shutdown::Signals::listen()?;
-        tokio::select! {
-            () = signals.next() => {}
-            failure = running.failed() => return Err(failure),
-        }
-        tokio::select! {
-            () = signals.next() => Ok(()),
-            stopped = running.stop() => stopped.map(drop),
-        }
-    }
-
-    fn configured(self) -> Result<App> {
-        self.config.clone().apply(self)
-    }
-
-    fn connected(&self) -> Result<SharedBroker> {
-        let (broker, say) = match self.config.has_broker() {
-            true => (self.config.connected(), "the configuration names one; await config.connect() first"),
-            false => (self.broker.clone(), "say .broker(…), or `broker` in a configuration"),
-        };
-        broker.ok_or_else(|| Error::new(Code::InvalidApp, format!("app {:?} has no broker; {say}", self.name)))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::Setting;
 use crate::handler::Scope;
-use crate::plan::{Planned, PlannedHandler};
+use crate::planned::{Planned, PlannedHandler};
 use crate::retry::{Exhausted, OnFailure};
 
 /// What an app is promised. `Display` is for people, `Serialize` for programs.

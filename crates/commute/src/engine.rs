@@ -21,16 +21,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
-use crate::app::Limits;
+use crate::counters::Counters;
+use crate::gate::Gate;
 use crate::handler::Decoded;
-use crate::operate::{Gate, KeyHold};
-use crate::plan::{Planned, PlannedHandler};
+use crate::limits::Limits;
+use crate::lock::lock;
+use crate::planned::{Planned, PlannedHandler};
 use crate::publish::{Signer, caused};
 use crate::published::Published;
 use crate::reply::Reply;
-use crate::settle::SettleQueue;
+use crate::settle_queue::SettleQueue;
 use crate::shutdown::Stop;
-use crate::stats::{Counters, lock};
 use crate::trace::{TraceParent, Traces};
 
 /// What all rooms of a running app share.
@@ -166,6 +167,14 @@ pub(crate) struct SetAside {
     pub(crate) reason: Option<Arc<str>>,
     /// When the broker took it in, if this process received it.
     pub(crate) published: Option<Timestamp>,
+}
+
+/// A key that an operator has paused. Some names can be read as several keys; all of these are held.
+#[derive(Debug)]
+pub(crate) struct KeyHold {
+    pub(crate) subscription: usize,
+    pub(crate) key: String,
+    pub(crate) lanes: Vec<(Lane, Ticket)>,
 }
 
 /// Everything behind the one lock. Held for a few hundred nanoseconds, never across an await.

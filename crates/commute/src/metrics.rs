@@ -25,7 +25,8 @@
 
 use crate::durations::Distribution;
 use crate::pause::PausedBecause;
-use crate::stats::{Stats, SubscriptionStats, TopicStats};
+use crate::published::TopicStats;
+use crate::stats::{Stats, SubscriptionStats};
 
 /// The service name of the app.
 const APP: &str = "commute.app";

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::contract::Contract;
 use crate::engine::Engine;
-use crate::running::Left;
 use crate::stats::Stats;
 
 /// Looks at a running app. Cheap to clone. Keeps the app's broker open as long as it lives, and the app not running.
@@ -50,6 +49,15 @@ pub enum Health {
     Failed,
     /// It has stopped as it was told.
     Stopped,
+}
+
+/// What a stop left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Events that were taken and not handled; they are delivered again at the next start.
+    pub unhandled: usize,
+    /// Events that are staged in the store; they are published at the next start.
+    pub staged: usize,
 }
 
 impl Monitor {

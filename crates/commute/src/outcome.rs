@@ -1,4 +1,4 @@
-//! Outcomes: what becomes of an event whose handler failed, or left its work to a store.
+//! Outcomes: what becomes of an event whose handler succeeded, failed, or left its work to a store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,16 +7,22 @@ use std::time::Duration;
 use commute_core::{Code, Committed, Context, HandlerError, Outgoing, Settlement, Transact, Unit, UnitError};
 use tokio::time::Instant;
 
+use crate::counters::Counters;
 use crate::engine::{Engine, Job, SetAside};
 use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
-use crate::stats::Counters;
 use crate::trace::TraceParent;
-use crate::worker::succeeded;
 
 /// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
 /// broken database, short enough not to be noticed after a single hiccup.
 const LOST_DELAY: Duration = Duration::from_millis(100);
+
+/// Counts a success.
+pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
+    let latency = engine.clock.now().since(job.published);
+    engine.subscriptions[job.subscription].counters.handled_after(latency, took);
+    engine.work_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
 
 /// Leaves work to its store; what comes of it is concluded from the store's thread.
 pub(crate) fn transact(

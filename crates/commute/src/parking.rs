@@ -8,10 +8,10 @@ use commute_core::footprint::Mode;
 use commute_core::{Code, Delivery, DeliveryTag, Error, Lane, Parked, Result, Settlement};
 use tokio::sync::RwLockWriteGuard;
 
-use crate::consumer::prepare;
+use crate::counters::Counters;
 use crate::engine::{Dispatch, Engine, SetAside};
 use crate::outcome::given_up;
-use crate::stats::Counters;
+use crate::prepare::prepare;
 
 /// Marks the lanes that were parked when the last process stopped, before anything is received.
 ///

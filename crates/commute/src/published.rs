@@ -4,10 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use commute_core::{Outgoing, Topic};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::rate::Rate;
-use crate::stats::{TopicStats, lock};
+
+/// What an app has published to one topic since the start.
+#[derive(Debug, Clone, Serialize)]
+pub struct TopicStats {
+    /// The topic.
+    pub topic: String,
+    /// Events stored there for this app: by its publisher, as answers, from its store, as dead letters.
+    pub published: u64,
+    /// Of those, per second over the last ten.
+    pub published_per_second: f64,
+}
 
 /// Counts by topic. One short lock per batch, which is invisible beside the batch's way to the disk or the server.
 #[derive(Debug, Default)]

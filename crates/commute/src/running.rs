@@ -1,149 +1,38 @@
 //! A running app: its tasks, and the handle that watches, releases and stops it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::admin::DEAD_LETTERS;
-use commute_core::{
-    Broker, Code, Error, Lane, Operate, Outbox, Receiver, Result, SharedBroker, Store, SubscriptionName,
-    SubscriptionSpec,
-};
+use commute_core::{Code, Error, Lane, Outbox, Receiver, Result, Store};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
 use crate::contract::Contract;
 use crate::control::Front;
-use crate::engine::{Engine, Revoked, Sub};
-use crate::handler::subscription_lane;
-use crate::monitor::Monitor;
-use crate::operate::{Gate, Operator};
+use crate::engine::Engine;
+use crate::monitor::{Left, Monitor};
+use crate::operate::Operator;
 use crate::parking;
-use crate::plan::plan;
 use crate::publish::Publisher;
-use crate::stats::{Counters, Stats};
-use crate::{consumer, depth, relay, sampler, settle, timer, worker};
-
-/// A lease is how long a backend on the other side of a network waits for a sign of life.
-const LEASE: Duration = Duration::from_secs(60);
+use crate::stats::Stats;
 
 /// A started app. Dropping it stops it at once, as a crash would: what is unsettled is delivered again.
 pub struct Running {
     pub(crate) engine: Arc<Engine>,
     pub(crate) operator: Arc<Operator>,
-    store: Option<Arc<dyn Store>>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) outbox: Option<Arc<dyn Outbox>>,
-    consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
-    workers: TaskTracker,
-    others: TaskTracker,
-    drain: Duration,
-    front: Option<Arc<Front>>,
+    pub(crate) consumers: Vec<JoinHandle<Box<dyn Receiver>>>,
+    pub(crate) workers: TaskTracker,
+    pub(crate) others: TaskTracker,
+    pub(crate) drain: Duration,
+    pub(crate) front: Option<Arc<Front>>,
     #[cfg(feature = "admin")]
-    admin: Option<crate::endpoints::Admin>,
-}
-
-/// What a stop left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// Events that were taken and not handled; they are delivered again at the next start.
-    pub unhandled: usize,
-    /// Events that are staged in the store; they are published at the next start.
-    pub staged: usize,
+    pub(crate) admin: Option<crate::endpoints::Admin>,
 }
 
 impl Running {
-    pub(crate) async fn start(app: App, broker: SharedBroker) -> Result<Running> {
-        let (name, clock, limits, drain) = (app.name.clone(), app.clock.clone(), app.limits, app.drain);
-        let (workers, measure, store, traces) = (app.workers, app.measure, app.store.clone(), app.traces.clone());
-        let control = app.control.clone();
-        #[cfg(feature = "admin")]
-        let wanted = app.admin.clone();
-        let (planned, contract) = plan(app, &*broker)?;
-        #[cfg(feature = "admin")]
-        let admin = wanted.bind().await?;
-        tracing::info!(app = %name, contract = %contract, "starting");
-        for warning in &contract.warnings {
-            tracing::warn!(app = %name, warning, "what this contract does not give");
-        }
-        let (mut subscriptions, mut receivers) = (Vec::new(), Vec::new());
-        for planned in planned {
-            let mut spec = SubscriptionSpec::new(planned.route.topic.clone(), planned.route.subscription.clone())
-                .credit(limits.look_ahead)
-                .lease(LEASE);
-            (spec.mapping, spec.queue) = (planned.mapping.clone(), planned.queue.clone());
-            let whole = subscription_lane(planned.route.topic.as_str(), &planned.route.subscription);
-            let opened = broker.subscribe(spec).await?;
-            receivers.push(opened.receiver);
-            subscriptions.push(Sub {
-                planned,
-                whole,
-                settler: opened.settler,
-                counters: Counters::new(),
-                revoked: Revoked::default(),
-                gate: Gate::default(),
-            });
-        }
-        keep_dead_letters(&*broker, &subscriptions).await?;
-        let front = match control {
-            Some(path) => Some(Front::at(&path, broker.clone()).await?),
-            None => None,
-        };
-        let engine = Engine::new(name, broker, clock, subscriptions, limits, workers, measure, traces);
-        let engine = Arc::new(engine);
-        parking::recall(&engine).await?;
-        let outbox = store.as_ref().map(|store| store.outbox());
-        let others = TaskTracker::new();
-        let operator = Operator {
-            engine: engine.clone(),
-            contract: Arc::new(contract),
-            outbox: outbox.clone(),
-            tasks: others.clone(),
-        };
-        let mut running = Running {
-            engine,
-            operator: Arc::new(operator),
-            store,
-            outbox,
-            consumers: Vec::new(),
-            workers: TaskTracker::new(),
-            others,
-            drain,
-            front,
-            #[cfg(feature = "admin")]
-            admin,
-        };
-        running.spawn(receivers);
-        #[cfg(feature = "admin")]
-        if let Some(admin) = &running.admin {
-            admin.show(running.monitor());
-        }
-        let operator: Arc<dyn Operate> = running.operator.clone();
-        let doors = [running.engine.broker.attached(), running.front.as_ref().and_then(|front| front.attached())];
-        doors.into_iter().flatten().for_each(|attached| attached.attach(&operator));
-        Ok(running)
-    }
-
-    fn spawn(&mut self, receivers: Vec<Box<dyn Receiver>>) {
-        let engine = &self.engine;
-        self.others.spawn(settling(engine.clone()));
-        self.others.spawn(timer::tick(engine.clone()));
-        self.others.spawn(depth::watch(engine.clone()));
-        self.others.spawn(sampler::sample(engine.clone()));
-        if let Some(outbox) = &self.outbox {
-            self.others.spawn(relay::relay(engine.clone(), outbox.clone()));
-        }
-        for _ in 0..engine.workers {
-            self.workers.spawn(worker::work(engine.clone()));
-        }
-        for (n, receiver) in receivers.into_iter().enumerate() {
-            self.consumers.push(tokio::spawn(consumer::consume(engine.clone(), n, receiver)));
-        }
-        self.workers.close();
-        self.others.close();
-    }
-
     /// What this app is promised.
     pub fn contract(&self) -> &Contract {
         &self.operator.contract
@@ -322,31 +211,4 @@ impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Running({})", self.engine.name)
     }
-}
-
-async fn settling(engine: Arc<Engine>) {
-    let settlers: Vec<_> = engine.subscriptions.iter().map(|sub| sub.settler.clone()).collect();
-    let settled = tokio::select! {
-        biased;
-        () = engine.stop.everything.cancelled() => return,
-        settled = settle::settle(&engine, &settlers) => settled,
-    };
-    if let Err(error) = settled {
-        engine.fail(error);
-    }
-}
-
-/// Makes sure that dead letters are kept until somebody decides about them, where the broker can.
-async fn keep_dead_letters(broker: &dyn Broker, subscriptions: &[Sub]) -> Result<()> {
-    let Some(admin) = broker.admin().filter(|_| broker.capabilities().retained) else { return Ok(()) };
-    let topics = subscriptions.iter().flat_map(|sub| &sub.planned.handlers).map(|handler| &handler.dead_letters);
-    let topics: BTreeSet<_> = topics.collect();
-    for topic in topics {
-        let name = SubscriptionName { topic: topic.clone(), group: DEAD_LETTERS.to_owned() };
-        match admin.keep(name).await {
-            Err(error) if error.code() == Code::NeedNotMet => {}
-            kept => kept?,
-        }
-    }
-    Ok(())
 }

@@ -1,93 +1,17 @@
-//! Counting: what each subscription has done and holds, for people who look, for exporters, and for tests that wait.
+//! Statistics: what an app and its subscriptions have done and hold, for people who look, for exporters, and for tests.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::durations::{Distribution, Durations};
+use crate::counters::Times;
+use crate::durations::Distribution;
 use crate::engine::{Dispatch, Engine, Sub};
-use crate::pause::{Pause, PausedBecause};
-use crate::rate::Rate;
-
-/// Locks, and goes on with what is there when another thread panicked while holding the lock: every critical section
-/// of the engine leaves its data whole at each step that could panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The counters of one subscription.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    pub(crate) received: AtomicU64,
-    pub(crate) handled: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-    pub(crate) dead: AtomicU64,
-    pub(crate) parked: AtomicU64,
-    pub(crate) ignored: AtomicU64,
-    pub(crate) retrying: AtomicU64,
-    /// As it was when the broker was asked last; all ones before.
-    pub(crate) backlog: AtomicU64,
-    pub(crate) pause: Pause,
-    timing: Mutex<Timing>,
-    handled_rate: Mutex<Rate>,
-}
-
-/// Behind one lock, so that an event that was handled takes one.
-#[derive(Debug)]
-struct Timing {
-    latency: Durations,
-    processing: Durations,
-}
-
-impl Counters {
-    pub(crate) fn new() -> Self {
-        Counters {
-            received: AtomicU64::default(),
-            handled: AtomicU64::default(),
-            failed: AtomicU64::default(),
-            duplicates: AtomicU64::default(),
-            dead: AtomicU64::default(),
-            parked: AtomicU64::default(),
-            ignored: AtomicU64::default(),
-            retrying: AtomicU64::default(),
-            backlog: AtomicU64::new(u64::MAX),
-            pause: Pause::default(),
-            timing: Mutex::new(Timing { latency: Durations::new(), processing: Durations::new() }),
-            handled_rate: Mutex::default(),
-        }
-    }
-
-    /// An attempt that succeeded, this long after the event was published.
-    pub(crate) fn handled_after(&self, latency: Duration, took: Duration) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-        let mut timing = lock(&self.timing);
-        timing.latency.record(latency);
-        timing.processing.record(took);
-    }
-
-    /// An attempt that did not lead to a success now.
-    pub(crate) fn attempted(&self, took: Duration) {
-        lock(&self.timing).processing.record(took);
-    }
-
-    pub(crate) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Remembers where the counter of handled events stands.
-    pub(crate) fn sample(&self, now: Instant, handled: u64) {
-        lock(&self.handled_rate).sample(now, handled);
-    }
-
-    fn backlog(&self) -> Option<u64> {
-        Some(self.backlog.load(Ordering::Relaxed)).filter(|backlog| *backlog < u64::MAX)
-    }
-}
+use crate::pause::PausedBecause;
+use crate::published::TopicStats;
 
 /// What one subscription has done since the start, and what it holds now.
 #[derive(Debug, Clone, Serialize)]
@@ -144,17 +68,6 @@ pub struct SubscriptionStats {
     pub latency: Distribution,
     /// How long the attempts took.
     pub processing: Distribution,
-}
-
-/// What an app has published to one topic since the start.
-#[derive(Debug, Clone, Serialize)]
-pub struct TopicStats {
-    /// The topic.
-    pub topic: String,
-    /// Events stored there for this app: by its publisher, as answers, from its store, as dead letters.
-    pub published: u64,
-    /// Of those, per second over the last ten.
-    pub published_per_second: f64,
 }
 
 /// What an app has done since the start, and what it holds now.
@@ -247,10 +160,7 @@ fn subscription(sub: &Sub, held: Held, published: Option<&TopicStats>, now: Inst
     let counters = &sub.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (handled, retrying) = (count(&counters.handled), count(&counters.retrying));
-    let timing = lock(&counters.timing);
-    let (latency_p50, latency_p99) = (timing.latency.at(0.5), timing.latency.at(0.99));
-    let (latency, processing) = (timing.latency.distribution(), timing.processing.distribution());
-    drop(timing);
+    let Times { latency_p50, latency_p99, latency, processing } = counters.times();
     let begun = held.running + usize::try_from(retrying).unwrap_or(usize::MAX);
     SubscriptionStats {
         topic: sub.planned.route.topic.to_string(),
@@ -260,7 +170,7 @@ fn subscription(sub: &Sub, held: Held, published: Option<&TopicStats>, now: Inst
         received: count(&counters.received),
         attempts: processing.count,
         handled,
-        handled_per_second: lock(&counters.handled_rate).per_second(now, handled),
+        handled_per_second: counters.handled_per_second(now, handled),
         failed: count(&counters.failed),
         duplicates: count(&counters.duplicates) + sub.settler.absorbed(),
         dead: count(&counters.dead),

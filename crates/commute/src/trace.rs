@@ -7,8 +7,6 @@ use std::fmt;
 use commute_core::{Context, Envelope, extension};
 use tracing::field::Empty;
 
-use crate::engine::Engine;
-
 /// A position in a trace, as the attribute `traceparent` says it; `Display` writes the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
@@ -65,11 +63,11 @@ pub(crate) fn child_of(cause: &Envelope) -> TraceParent {
 }
 
 /// The span of one attempt: whatever a handler logs says to which event it belongs. Almost free when nobody listens.
-pub(crate) fn handling(engine: &Engine, context: &Context) -> tracing::Span {
+pub(crate) fn handling(app: &str, context: &Context) -> tracing::Span {
     let Context { envelope, route, attempt, .. } = context;
     tracing::info_span!(
         "handle",
-        app = %engine.name,
+        %app,
         subscription = %route.subscription,
         topic = %route.topic,
         event = %envelope.id,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::engine::{Dispatch, Engine, Job};
 use crate::handler::{Handling, Invocation, guarded};
-use crate::outcome::failed;
+use crate::outcome::{failed, succeeded, transact};
 use crate::trace::{self, TraceParent};
 
 /// A claim hands out at most this many: enough to make its cost invisible beside the smallest handler.
@@ -139,7 +139,7 @@ fn begin(engine: &Engine, job: &mut Job, context: &Context) -> (Handling, Option
     let handler = engine.subscriptions[job.subscription].handler(job.handler);
     let invocation = Invocation { context: context.clone(), event: job.event.take() };
     let run = |invocation| guarded(&handler.parts.run, invocation, handler.parts.timeout);
-    let span = trace::handling(engine, context);
+    let span = trace::handling(&engine.name, context);
     if span.is_disabled() {
         return (run(invocation), None);
     }
@@ -178,7 +178,7 @@ fn conclude(
         Ok(Outcome::Emit(events)) => {
             engine.stage(job.subscription, job.handler, &context, trace, events).map_err(HandlerError::from_error)
         }
-        Ok(Outcome::Transact(work)) => return crate::outcome::transact(engine, job, context, trace, work, started),
+        Ok(Outcome::Transact(work)) => return transact(engine, job, context, trace, work, started),
         Err(error) => Err(error),
     };
     match emitted {
@@ -194,13 +194,6 @@ fn conclude(
             failed(engine, job, &context, error);
         }
     }
-}
-
-/// Counts a success.
-pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
-    let latency = engine.clock.now().since(job.published);
-    engine.subscriptions[job.subscription].counters.handled_after(latency, took);
-    engine.work_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// Reads again the payloads that were dropped while their events waited.

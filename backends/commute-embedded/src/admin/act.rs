@@ -6,7 +6,8 @@ use commute_core::admin::{
 use commute_core::{BoxFuture, Code, Error, EventId, Result, Topic};
 
 use super::Look;
-use crate::broker::{Embedded, ask, refuse_large};
+use crate::ask::{ask, refuse_large};
+use crate::broker::Embedded;
 use crate::writer::command::{Command, Over};
 
 impl Admin for Embedded {

@@ -9,8 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::render;
-use crate::monitor::{Health, Monitor};
-use crate::running::Left;
+use crate::monitor::{Health, Left, Monitor};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

@@ -14,10 +14,11 @@ use commute_core::{
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::LanesOf;
-
 /// A decoded event whose type only its handler knows.
 pub(crate) type Decoded = Box<dyn Any + Send>;
+
+/// What an event touches; `None` when it has no key and so cannot say.
+pub(crate) type LanesOf = Arc<dyn Fn(&Decoded) -> Option<Footprint> + Send + Sync>;
 
 /// The run of a handler.
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Outcome, HandlerError>> + Send>>;

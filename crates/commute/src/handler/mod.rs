@@ -13,7 +13,7 @@ use commute_core::{
 };
 use tower::{Layer, Service};
 
-pub(crate) use erased::{Decoded, Erased, Handling, always, guarded, layered};
+pub(crate) use erased::{Decoded, Erased, Handling, LanesOf, always, guarded, layered};
 pub use erased::{HandlerService, Invocation};
 
 use crate::retry::{Backoff, Exhausted, OnFailure};
@@ -79,9 +79,6 @@ pub(crate) struct Parts {
     pub(crate) dead_letters: Option<String>,
     pub(crate) replies: bool,
 }
-
-/// What an event touches; `None` when it has no key and so cannot say.
-pub(crate) type LanesOf = Arc<dyn Fn(&Decoded) -> Option<Footprint> + Send + Sync>;
 
 /// Where the footprint of a handler comes from, for the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 //! ```
 
 mod find;
-mod gate;
 mod lanes;
 mod methods;
 mod pause;
@@ -21,8 +20,6 @@ use std::sync::Arc;
 use commute_core::{BoxFuture, Code, Error, Operate, Operation, Outbox, Report, Result, SubscriptionName};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::gate::Gate;
-pub(crate) use self::pause::KeyHold;
 use crate::contract::Contract;
 use crate::engine::Engine;
 use crate::stats::Stats;
@@ -41,6 +38,16 @@ impl Operator {
         let is = |sub: &crate::engine::Sub| sub.named() == *name;
         let found = self.engine.subscriptions.iter().position(is);
         found.ok_or_else(|| Error::new(Code::NotFound, format!("app {} has no subscription {name}", self.engine.name)))
+    }
+
+    /// Answers whether it was not paused before.
+    fn pause(&self, subscription: &SubscriptionName, key: Option<&str>) -> Result<bool> {
+        Ok(pause::pause(&self.engine, self.subscription(subscription)?, key))
+    }
+
+    /// Answers whether it was paused.
+    fn resume(&self, subscription: &SubscriptionName, key: Option<&str>) -> Result<bool> {
+        Ok(pause::resume(&self.engine, self.subscription(subscription)?, key))
     }
 
     /// Does something to the end, unless the app ends before.

@@ -6,19 +6,9 @@
 
 use std::sync::atomic::Ordering;
 
-use commute_core::{Lane, Result, SubscriptionName, key};
-use commute_scheduler::Ticket;
+use commute_core::{Lane, SubscriptionName, key};
 
-use super::Operator;
-use crate::engine::{Dispatch, Engine, Job, Sub};
-
-/// A key that an operator has paused. Some names can be read as several keys; all of these are held.
-#[derive(Debug)]
-pub(crate) struct KeyHold {
-    pub(crate) subscription: usize,
-    pub(crate) key: String,
-    pub(crate) lanes: Vec<(Lane, Ticket)>,
-}
+use crate::engine::{Dispatch, Engine, Job, KeyHold, Sub};
 
 impl Sub {
     pub(crate) fn named(&self) -> SubscriptionName {
@@ -35,40 +25,37 @@ pub(crate) fn lanes_called(engine: &Engine, name: &str) -> Vec<Lane> {
     lanes
 }
 
-impl Operator {
-    /// Answers whether it was not paused before.
-    pub(crate) fn pause(&self, subscription: &SubscriptionName, key: Option<&str>) -> Result<bool> {
-        let (engine, n) = (&*self.engine, self.subscription(subscription)?);
-        let mut dispatch = engine.dispatch();
-        let paused = match key {
-            None => dispatch.shut(n, engine),
-            Some(key) => dispatch.hold_key(n, key, engine),
-        };
-        drop(dispatch);
-        self.after(paused, subscription, key, "paused");
-        Ok(paused)
-    }
+/// Answers whether it was not paused before.
+pub(crate) fn pause(engine: &Engine, n: usize, key: Option<&str>) -> bool {
+    let mut dispatch = engine.dispatch();
+    let paused = match key {
+        None => dispatch.shut(n, engine),
+        Some(key) => dispatch.hold_key(n, key, engine),
+    };
+    drop(dispatch);
+    after(engine, n, paused, key, "paused");
+    paused
+}
 
-    /// Answers whether it was paused.
-    pub(crate) fn resume(&self, subscription: &SubscriptionName, key: Option<&str>) -> Result<bool> {
-        let (engine, n) = (&*self.engine, self.subscription(subscription)?);
-        let mut dispatch = engine.dispatch();
-        let paused = match key {
-            None => engine.subscriptions[n].gate.turn(false),
-            Some(key) => dispatch.let_key_go(n, key),
-        };
-        engine.pauses.fetch_sub(paused.into(), Ordering::Relaxed);
-        drop(dispatch);
-        self.after(paused, subscription, key, "resumed");
-        Ok(paused)
-    }
+/// Answers whether it was paused.
+pub(crate) fn resume(engine: &Engine, n: usize, key: Option<&str>) -> bool {
+    let mut dispatch = engine.dispatch();
+    let paused = match key {
+        None => engine.subscriptions[n].gate.turn(false),
+        Some(key) => dispatch.let_key_go(n, key),
+    };
+    engine.pauses.fetch_sub(paused.into(), Ordering::Relaxed);
+    drop(dispatch);
+    after(engine, n, paused, key, "resumed");
+    paused
+}
 
-    fn after(&self, changed: bool, subscription: &SubscriptionName, key: Option<&str>, what: &'static str) {
-        if changed {
-            tracing::warn!(app = %self.engine.name, %subscription, key, "{what} by an operator");
-            self.engine.work.notify_one();
-            self.engine.room.notify_waiters();
-        }
+fn after(engine: &Engine, n: usize, changed: bool, key: Option<&str>, what: &'static str) {
+    if changed {
+        let subscription = engine.subscriptions[n].named();
+        tracing::warn!(app = %engine.name, %subscription, key, "{what} by an operator");
+        engine.work.notify_one();
+        engine.room.notify_waiters();
     }
 }
 

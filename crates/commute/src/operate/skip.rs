@@ -11,10 +11,10 @@ use commute_core::{
 use commute_scheduler::{Standing, Withdrawn};
 
 use super::find;
+use crate::counters::Counters;
 use crate::dead_letter::letter;
 use crate::engine::{Dispatch, Engine, SetAside, Waiting};
 use crate::parking::{close, connected, forget, put_in_order, take_back};
-use crate::stats::Counters;
 
 const REASON: &str = "skipped by an operator";
 

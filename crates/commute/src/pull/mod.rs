@@ -16,9 +16,9 @@ use tokio::time::Instant;
 pub use pulled::Pulled;
 
 use crate::dead_letter::given_up;
+use crate::lock::lock;
 use crate::publish::Signer;
 use crate::retry::{Backoff, Budget};
-use crate::stats::lock;
 use crate::timer::Deadline;
 use waiting::{Held, Waiting};
 

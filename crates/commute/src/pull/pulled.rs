@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::Hand;
 use super::waiting::Held;
+use crate::lock::lock;
 use crate::publish::caused;
 use crate::reply::Reply;
-use crate::stats::lock;
 
 /// A delivery that was pulled. Settling it consumes it.
 ///

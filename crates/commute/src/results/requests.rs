@@ -14,9 +14,9 @@ use super::asked::{Asked, Expect, Results};
 use super::desk::{Desk, oldest};
 use super::handled::HandledResult;
 use crate::dead_letter::given_up;
+use crate::lock::lock;
 use crate::publish::{Message, Publisher, Signer};
 use crate::reply;
-use crate::stats::lock;
 use crate::timer::Deadline;
 
 /// One receive asks for at most this many.

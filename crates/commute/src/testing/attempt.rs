@@ -12,8 +12,8 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tower::{Layer, Service, ServiceExt};
 
-use super::failing::{Strike, strike};
 use super::journal::{How, Place, What};
+use super::rule::Strike;
 use super::shared::{Life, Shared};
 use crate::handler::Invocation;
 
@@ -185,7 +185,7 @@ where
 {
     let context = call.context.clone();
     let mut crash_after = false;
-    match strike(&around.shared, &context) {
+    match around.shared.strike(&context) {
         None => {}
         Some(Strike::Retry(reason)) => return Err(HandlerError::retry(&*reason)),
         Some(Strike::Reject(reason)) => return Err(HandlerError::reject(&*reason)),

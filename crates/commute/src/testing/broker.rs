@@ -12,7 +12,7 @@ use commute_core::{
 use super::gate::Gate;
 use super::journal::{Place, Taken, What};
 use super::shared::{Life, Shared};
-use crate::stats::lock;
+use crate::lock::lock;
 
 /// One connection, for one life of the app.
 pub(super) struct Observed {

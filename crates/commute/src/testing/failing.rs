@@ -1,61 +1,13 @@
-//! Failures on purpose: which attempts fail, and how.
+//! Failures on purpose: how a test says which attempts fail.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 
-use commute_core::{Context, EventId};
+use commute_core::EventId;
 
+use super::rule::{Rule, Strike};
 use super::shared::Shared;
-use crate::stats::lock;
-
-/// What happens to an attempt.
-#[derive(Debug, Clone)]
-pub(super) enum Strike {
-    Retry(Arc<str>),
-    Reject(Arc<str>),
-    Panic(Arc<str>),
-    Slow,
-    Crash,
-    CrashAfter,
-}
-
-/// Which attempts, and what happens to them.
-#[derive(Debug, Clone)]
-pub(super) struct Rule {
-    topic: String,
-    event_type: String,
-    subscription: Option<String>,
-    key: Option<String>,
-    event: Option<EventId>,
-    attempts: (Bound<u32>, Bound<u32>),
-    /// How often it still happens.
-    left: Option<u32>,
-    strike: Strike,
-}
-
-impl Rule {
-    fn meets(&self, context: &Context) -> bool {
-        let envelope = &context.envelope;
-        let is =
-            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
-        self.left != Some(0)
-            && context.route.topic.as_str() == self.topic
-            && *envelope.event_type == *self.event_type
-            && is(&self.subscription, Some(&context.route.subscription))
-            && is(&self.key, envelope.partition_key())
-            && self.event.as_ref().is_none_or(|event| *event == envelope.id)
-            && self.attempts.contains(&context.attempt)
-    }
-}
-
-/// What happens to an attempt, by the first rule that meets it.
-pub(super) fn strike(shared: &Shared, context: &Context) -> Option<Strike> {
-    let mut rules = lock(&shared.rules);
-    let rule = rules.iter_mut().find(|rule| rule.meets(context))?;
-    rule.left = rule.left.map(|left| left - 1);
-    Some(rule.strike.clone())
-}
+use crate::lock::lock;
 
 /// A failure under construction: which attempts it meets. The last word says what happens to them, and nothing happens
 /// without it. See [`TestApp::fail`](super::TestApp::fail).

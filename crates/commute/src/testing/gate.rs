@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use commute_core::Delivery;
 use tokio::sync::Notify;
 
-use crate::stats::lock;
+use crate::lock::lock;
 
 /// As many as may be let through at once, so that some of them meet in the app.
 const TOGETHER: usize = 8;

@@ -15,7 +15,9 @@ mod gate;
 mod journal;
 mod journey;
 mod parked;
+mod production;
 mod quiet;
+mod rule;
 mod seen;
 mod shared;
 mod start;
@@ -24,6 +26,7 @@ mod time;
 
 pub use failing::Failing;
 pub use parked::ParkedEvent;
+pub use production::{IntoApp, Production};
 pub use seen::Seen;
-pub use start::{IntoApp, Production, Start};
+pub use start::Start;
 pub use test_app::TestApp;

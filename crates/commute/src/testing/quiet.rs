@@ -7,8 +7,8 @@ use commute_core::{Code, Error, Result};
 
 use super::shared::Shared;
 use super::time::Time;
+use crate::lock::lock;
 use crate::running::Running;
-use crate::stats::lock;
 
 /// So often in a row nothing must have been under way: more than a chain of tasks needs that wake each other.
 const CALM: u32 = 24;

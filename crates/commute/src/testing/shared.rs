@@ -5,15 +5,15 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use commute_core::{Clock, Code, Error, EventId, Lane, Outgoing, Timestamp};
+use commute_core::{Clock, Code, Context, Error, EventId, Lane, Outgoing, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::failing::Rule;
 use super::gate::Gate;
 use super::journal::{Entry, Taken, What};
+use super::rule::{Rule, Strike};
 use super::time::TestClock;
-use crate::stats::lock;
+use crate::lock::lock;
 
 /// How the name of a subscription's own lane begins.
 pub(super) const WHOLE: &str = "all of ";
@@ -83,6 +83,14 @@ impl Shared {
 
     pub(super) fn journal(&self) -> MutexGuard<'_, Vec<Entry>> {
         lock(&self.journal)
+    }
+
+    /// What happens to an attempt, by the first rule that meets it.
+    pub(super) fn strike(&self, context: &Context) -> Option<Strike> {
+        let mut rules = lock(&self.rules);
+        let rule = rules.iter_mut().find(|rule| rule.meets(context))?;
+        rule.left = rule.left.map(|left| left - 1);
+        Some(rule.strike.clone())
     }
 
     /// Writes an entry and answers its number.

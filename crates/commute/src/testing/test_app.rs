@@ -11,16 +11,16 @@ use super::attempt::{Around, Part};
 use super::broker::Observed;
 use super::failing::Failing;
 use super::journal::What;
+use super::production::Make;
 use super::quiet::{Rest, drive};
 use super::shared::{Chance, Life, Shared, WHOLE};
-use super::start::{Make, Production, Start};
 use super::time::{TestClock, Time};
 use crate::app::App;
 use crate::drivers::TestBackend;
 use crate::handler::layered;
+use crate::lock::lock;
 use crate::publish::{Message, Publisher};
 use crate::running::Running;
-use crate::stats::lock;
 
 /// Where the time is real, a test does not wait longer than this.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -75,11 +75,6 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// An app, or a function that makes one, in memory. Await it, or say more first: see [`Start`].
-    pub fn start<Kind>(app: impl Production<Kind>) -> Start {
-        Start::new(app.into_make())
-    }
-
     pub(super) async fn open(
         apps: Vec<Make>,
         backend: TestBackend,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::settle::SettleQueue;
+use crate::settle_queue::SettleQueue;
 
 /// Counts its turns: it begins open, so it is shut when the count is odd. It is turned under the engine's lock.
 #[derive(Debug, Default)]
