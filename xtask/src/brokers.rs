@@ -157,7 +157,9 @@ fn suite(
         }
     };
     // The tests of TLS start servers with certificates of their own, which the compose file does not have.
-    let features = if servers::is_installed(kind) {
+    let features = if again.is_some_and(|again| !again.needs_tls()) {
+        "server-tests"
+    } else if servers::is_installed(kind) {
         "server-tests,tls"
     } else {
         left_out.push(format!("{package} with TLS: {} is not installed", kind.name()));

@@ -42,6 +42,11 @@ impl Repeat {
         self.times.get() > 1 || !self.suite.is_empty()
     }
 
+    /// Whether the program that tests encrypted connections is among what is run.
+    pub(crate) fn needs_tls(&self) -> bool {
+        self.suite.is_empty() || self.suite.iter().any(|name| name == "tls")
+    }
+
     /// What a server needs for so many at once: much of what they declare stays until it ends.
     pub(crate) fn memory_mib(&self) -> u32 {
         u32::try_from(self.jobs.get()).unwrap_or(u32::MAX).saturating_mul(256).clamp(512, 4_096)
@@ -64,6 +69,8 @@ impl Repeat {
             let commands = programs.iter().map(|Program { executable, folder }| {
                 let mut command = Command::new(executable);
                 command.current_dir(folder).envs(variables.iter().copied());
+                // Each gets a part of the machine, and is to wait accordingly.
+                command.env("COMMUTE_PATIENCE", self.jobs.to_string());
                 command
             });
             commands.collect()
