@@ -144,7 +144,11 @@ fn suite(
         None => up(kind).map(|Up { url, is_ours }| (url, is_ours, None)),
         Some(again) => {
             servers::install(kind)?;
-            let options = Options { memory_mib: again.memory_mib(), ..Options::default() };
+            // A node that is starved for three seconds would be taken for dead by itself.
+            let patient =
+                (kind == Kind::Kafka || kind == Kind::Kafka3).then(|| "broker.session.timeout.ms=60000".into());
+            let settings = patient.into_iter().collect();
+            let options = Options { memory_mib: again.memory_mib(), settings, ..Options::default() };
             let server = Server::start(kind, options)?;
             Ok((server.url().to_owned(), false, Some(server)))
         }

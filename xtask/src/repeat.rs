@@ -68,7 +68,8 @@ impl Repeat {
         self.run_all(name, || {
             let commands = programs.iter().map(|Program { executable, folder }| {
                 let mut command = Command::new(executable);
-                command.current_dir(folder).envs(variables.iter().copied());
+                // A test that fails says why at once: a run may take long, or be ended.
+                command.arg("--nocapture").current_dir(folder).envs(variables.iter().copied());
                 // Each gets a part of the machine, and is to wait accordingly.
                 command.env("COMMUTE_PATIENCE", self.jobs.to_string());
                 command
