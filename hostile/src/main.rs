@@ -103,12 +103,13 @@ async fn run(args: Args) -> Result<bool> {
     let scenarios = or_all(&args.scenario);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(1..100_000));
     let jobs = Arc::new(Semaphore::new(args.jobs.max(1)));
+    let stuck = trial::STUCK * u32::try_from(args.jobs.div_ceil(2)).unwrap_or(u32::MAX).max(1);
     let (mut all, mut bad) = (0, 0);
     for broker in brokers {
         let subjects: Vec<_> = (0..args.times)
             .flat_map(|time| scenarios.iter().map(move |scenario| (time, *scenario)))
             .filter(|(_, scenario)| scenario.runs_on(broker))
-            .map(|(time, scenario)| Subject { scenario, broker, seed: seed + time, is_short: args.short })
+            .map(|(time, scenario)| Subject { scenario, broker, seed: seed + time, is_short: args.short, stuck })
             .collect();
         let shares = |subject: &Subject| broker.kind().is_some() && !needs_its_own(subject);
         let server = match broker.kind().filter(|_| subjects.iter().any(shares)) {

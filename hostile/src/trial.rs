@@ -21,8 +21,8 @@ use crate::publish::publish;
 use crate::report::Report;
 use crate::scenario::Scenario;
 
-/// When nothing moves for so long after everything was healed, something is stuck.
-const STUCK: Duration = Duration::from_secs(60);
+/// When nothing moves for so long after everything was healed, something is stuck; where two trials share the machine.
+pub(crate) const STUCK: Duration = Duration::from_secs(60);
 
 /// After so long it is asked whether the server needs an operator.
 const STILL: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ pub(crate) struct Subject {
     pub(crate) broker: Broker,
     pub(crate) seed: u64,
     pub(crate) is_short: bool,
+    /// [`STUCK`], for as many as there are at once.
+    pub(crate) stuck: Duration,
 }
 
 /// A trial under way, as its scenario sees it.
@@ -61,11 +63,12 @@ impl Trial {
     /// Waits until this share of the events is handled.
     pub(crate) async fn until(&mut self, share: f64) -> Result<()> {
         let enough = (self.events.len() as f64 * share) as usize;
-        if progress::wait(&mut self.progress, STUCK, |progress| progress.handled >= enough).await {
+        let stuck = self.subject.stuck;
+        if progress::wait(&mut self.progress, stuck, |progress| progress.handled >= enough).await {
             return Ok(());
         }
         let handled = self.progress.borrow().handled;
-        bail!("{handled} of {} events are handled, and nothing has moved for {STUCK:?}", self.events.len());
+        bail!("{handled} of {} events are handled, and nothing has moved for {stuck:?}", self.events.len());
     }
 
     /// Whether everything is published and confirmed.
@@ -199,7 +202,7 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
             trial.healed(&what);
             trial.fault(what);
         }
-        complete = progress::wait(&mut progress, STUCK - STILL, |progress| progress.is_complete).await;
+        complete = progress::wait(&mut progress, subject.stuck - STILL, |progress| progress.is_complete).await;
     }
     if !complete {
         // While everybody is still there.

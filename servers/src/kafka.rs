@@ -68,7 +68,11 @@ pub(crate) fn command(node: &Node) -> Result<Command> {
 fn java(node: &Node) -> Result<Command> {
     let mut command = Command::new(process::find("java").context("Java is not installed: see `servers::install`")?);
     // What lets a JVM start fast and stay small; a performance file in a shared folder is of no use here.
-    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
+    command.arg(format!("-Xmx{}m", node.memory)).args([
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",
+    ]);
     command.arg("-Djava.net.preferIPv4Stack=true").arg("-cp").arg(jars().join("*"));
     command.env("HOME", &node.dir).current_dir(&node.dir);
     Ok(command)

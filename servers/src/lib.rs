@@ -108,6 +108,9 @@ pub struct Options {
     pub proxied: Option<u16>,
     /// For a single node: listeners that speak TLS, beside the usual one.
     pub tls: Option<Tls>,
+    /// How much memory each node may take for itself, in MiB; 0 for 512, which is enough for one test at a time.
+    /// RabbitMQ takes no events beyond it, Kafka ends.
+    pub memory_mib: u32,
     /// More lines for the server's own configuration file, where the last line for a key counts.
     pub settings: Vec<String>,
 }

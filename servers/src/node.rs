@@ -14,6 +14,10 @@ const START: Duration = Duration::from_secs(120);
 /// How long a node may take to end when asked to.
 const STOP: Duration = Duration::from_secs(30);
 
+fn usual_memory() -> u32 {
+    512
+}
+
 /// A node of a server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
@@ -26,6 +30,9 @@ pub(crate) struct Node {
     pub(crate) inner: u16,
     /// Erlang's port mapper, or Kafka's second listener.
     pub(crate) side: u16,
+    /// In MiB.
+    #[serde(default = "usual_memory")]
+    pub(crate) memory: u32,
     /// The first process of each group; the last is the broker itself.
     pids: Vec<u32>,
     #[serde(skip)]
@@ -34,7 +41,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(kind: Kind, dir: PathBuf, [port, inner, side]: [u16; 3]) -> Self {
-        Node { kind, dir, port, inner, side, pids: Vec::new(), groups: Vec::new() }
+        Node { kind, dir, port, inner, side, memory: usual_memory(), pids: Vec::new(), groups: Vec::new() }
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -41,7 +41,7 @@ CTL_ERL_ARGS="-kernel inet_dist_use_interface {{127,0,0,1}}"
     let mut own = vec![
         format!("listeners.tcp.1 = 127.0.0.1:{}", node.port),
         "log.file = rabbitmq.log".into(),
-        "vm_memory_high_watermark.absolute = 512MiB".into(),
+        format!("vm_memory_high_watermark.absolute = {}MiB", node.memory),
         // The default asks for as much free disk as the machine has memory.
         "disk_free_limit.absolute = 50MB".into(),
     ];

@@ -49,7 +49,7 @@ impl Server {
         }
         let (dir, temporary) = folder(kind, options.dir)?;
         let mut secure = None;
-        let nodes: Vec<_> = match kind.nodes() {
+        let mut nodes: Vec<_> = match kind.nodes() {
             1 => {
                 let [port, inner, side, tls @ ..] = ports::choose::<5>(options.port)?;
                 secure = options.tls.as_ref().map(|_| tls);
@@ -63,7 +63,10 @@ impl Server {
                 [a, b, c].into_iter().enumerate().map(|(n, port)| node(n, port)).collect()
             }
         };
-        for node in &nodes {
+        for node in &mut nodes {
+            if options.memory_mib > 0 {
+                node.memory = options.memory_mib;
+            }
             fs::create_dir_all(&node.dir).with_context(|| format!("cannot create {}", node.dir.display()))?;
         }
         let tls = options.tls.as_ref().zip(secure);

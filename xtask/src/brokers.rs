@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use servers::{Kind, Options, Server, docker};
+use servers::docker::{self, Docker};
+use servers::{Kind, Options, Server};
 
+use crate::repeat::Repeat;
 use crate::{run, shop_check};
 
 /// What to do with which servers.
@@ -32,6 +34,8 @@ enum Action {
     Test {
         /// Without a name, rabbitmq and kafka, as `cargo xtask test` does; kafka3 takes some minutes more.
         names: Vec<Kind>,
+        #[command(flatten)]
+        repeat: Repeat,
     },
     /// Says which servers are up, down, or not installed; fails if one that is named is not up.
     Status {
@@ -62,9 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 }
             }
         }
-        Action::Test { names } => {
+        Action::Test { names, repeat } => {
             for kind in or(names, &[Kind::Rabbitmq, Kind::Kafka]) {
-                suite(kind, false, &mut failed, &mut left_out)?;
+                let again = repeat.is_asked().then_some(repeat);
+                suite(kind, false, again, &mut failed, &mut left_out)?;
             }
         }
         Action::Status { names } => {
@@ -102,7 +107,7 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
         Err(cause) => left_out.push(format!("servers: {cause:#}")),
     }
     for kind in [Kind::Rabbitmq, Kind::Kafka] {
-        suite(kind, shop, &mut failed, &mut left_out)?;
+        suite(kind, shop, None, &mut failed, &mut left_out)?;
     }
     if !failed.is_empty() {
         failed.extend(left_out.iter().map(|suite| format!("NOT run: {suite}")));
@@ -111,8 +116,14 @@ pub(crate) fn test(shop: bool) -> Result<Vec<String>> {
     Ok(left_out)
 }
 
-/// Runs the suite of one server's backend; what fails and what is left out is added to the lists.
-fn suite(kind: Kind, shop: bool, failed: &mut Vec<String>, left_out: &mut Vec<String>) -> Result<()> {
+/// Runs the suite of one server's backend, perhaps several times; what fails and what is left out is added to the lists.
+fn suite(
+    kind: Kind,
+    shop: bool,
+    again: Option<&Repeat>,
+    failed: &mut Vec<String>,
+    left_out: &mut Vec<String>,
+) -> Result<()> {
     let (package, variable) = match kind {
         Kind::Zeromq => {
             // Its suite starts its nodes itself, with all other tests; the shop needs a node of its own.
@@ -128,35 +139,54 @@ fn suite(kind: Kind, shop: bool, failed: &mut Vec<String>, left_out: &mut Vec<St
         println!("{package}: no such backend here");
         return Ok(());
     }
-    let server = match up(kind) {
-        Ok(server) => server,
+    // Several at once have a server of their own, which has room for them.
+    let up = || match again {
+        None => up(kind).map(|Up { url, is_ours }| (url, is_ours, None)),
+        Some(again) => {
+            servers::install(kind)?;
+            // A node that is starved for three seconds would be taken for dead by itself.
+            let patient =
+                (kind == Kind::Kafka || kind == Kind::Kafka3).then(|| "broker.session.timeout.ms=60000".into());
+            let settings = patient.into_iter().collect();
+            let options = Options { memory_mib: again.memory_mib(), settings, ..Options::default() };
+            let server = Server::start(kind, options)?;
+            Ok((server.url().to_owned(), false, Some(server)))
+        }
+    };
+    let (url, is_ours, _server) = match up() {
+        Ok(up) => up,
         Err(cause) => {
             left_out.push(format!("{package} with a server: {cause:#}"));
             return Ok(());
         }
     };
     // The tests of TLS start servers with certificates of their own, which the compose file does not have.
-    let features = if servers::is_installed(kind) {
+    let features = if again.is_some_and(|again| !again.needs_tls()) {
+        "server-tests"
+    } else if servers::is_installed(kind) {
         "server-tests,tls"
     } else {
         left_out.push(format!("{package} with TLS: {} is not installed", kind.name()));
         "server-tests"
     };
-    let mut suite = run::cargo(&["test", "-p", package, "--features", features, "--no-fail-fast"]);
-    suite.env(variable, &server.url);
-    if has_openssl() {
-        // The system's is as good for a test, and building it takes minutes.
-        suite.env("OPENSSL_NO_VENDOR", "1");
-    }
-    let tested = run::shown(suite).and_then(|()| {
+    // The system's is as good for a test, and building it takes minutes.
+    let no_vendor = has_openssl().then_some(("OPENSSL_NO_VENDOR", "1"));
+    let suite = || {
+        let mut suite = run::cargo(&["test", "-p", package, "--features", features, "--no-fail-fast"]);
+        suite.env(variable, &url).envs(no_vendor);
+        suite
+    };
+    let once = || {
+        run::shown(suite())?;
         // The same features as everything is built with, so that little is built for it.
         let features = "admin,kafka,rabbitmq,server-tests";
         let mut harness =
             run::cargo(&["test", "-p", "commute", "--features", features, "--test", "testing", "on_a_server"]);
-        harness.env("COMMUTE_TEST_SERVER", &server.url);
+        harness.env("COMMUTE_TEST_SERVER", &url);
         run::shown(harness)
-    });
-    if server.is_ours {
+    };
+    let tested = again.map_or_else(once, |again| again.run(kind.name(), suite(), &[(variable, &url)]));
+    if is_ours {
         down(kind)?;
     }
     if let Err(cause) = tested {
@@ -186,8 +216,8 @@ fn up(kind: Kind) -> Result<Up> {
     if let Some(url) = found(kind)? {
         return Ok(Up { url, is_ours: false });
     }
-    if docker::has(kind) && docker::answers() {
-        docker::up(kind)?;
+    if docker::has(kind) && Docker::default().answers() {
+        Docker::default().up(kind)?;
         return Ok(Up { url: docker::url(kind), is_ours: true });
     }
     servers::install(kind)?;
@@ -205,8 +235,8 @@ fn up(kind: Kind) -> Result<Up> {
 fn down(kind: Kind) -> Result<()> {
     if let Some(mut server) = Server::find(&dir(kind))? {
         server.stop();
-    } else if docker::has(kind) && docker::answers() && docker::is_up(kind) {
-        docker::down(kind)?;
+    } else if docker::has(kind) && Docker::default().answers() && Docker::default().is_up(kind) {
+        Docker::default().down(kind)?;
     }
     if dir(kind).exists() {
         fs::remove_dir_all(dir(kind)).with_context(|| format!("cannot remove {}", dir(kind).display()))?;
@@ -219,7 +249,7 @@ fn found(kind: Kind) -> Result<Option<String>> {
     if let Some(server) = Server::find(&dir(kind))? {
         return Ok(server.is_ready().then(|| server.url().to_owned()));
     }
-    let in_docker = docker::has(kind) && docker::answers() && docker::is_up(kind);
+    let in_docker = docker::has(kind) && Docker::default().answers() && Docker::default().is_up(kind);
     Ok(in_docker.then(|| docker::url(kind)))
 }
 

@@ -5,6 +5,7 @@ mod brokers;
 mod docs;
 mod hostile;
 mod python;
+mod repeat;
 mod run;
 mod shop_check;
 mod test;

@@ -36,7 +36,7 @@ impl Fixture for Server {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+        commute_conformance::patience(Duration::from_secs(60))
     }
 }
 

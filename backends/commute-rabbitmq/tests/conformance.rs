@@ -3,9 +3,10 @@
 mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commute_conformance::proxy::Proxy;
-use commute_conformance::{Ending, Fixture, broker_suite};
+use commute_conformance::{Ending, Fixture, broker_suite, patience};
 use commute_core::{BoxFuture, SharedBroker};
 use commute_rabbitmq::{Options, RabbitMq};
 use tokio::sync::Mutex;
@@ -23,7 +24,9 @@ impl Remote {
 
     async fn open(&self) -> SharedBroker {
         let network = Proxy::before(server::address()).await.expect("a free port");
-        let url = format!("{}?queue_type={}", server::url_at(network.address()), self.queue_type);
+        // As patient as the case is.
+        let (at, wait) = (server::url_at(network.address()), patience(Duration::from_secs(30)).as_secs());
+        let url = format!("{at}?queue_type={}&publish_timeout={wait}", self.queue_type);
         let broker = RabbitMq::connect(Options::new(&url).expect("a valid URL")).await.expect("the server answers");
         *self.network.lock().await = Some(network);
         Arc::new(broker)

@@ -5,6 +5,7 @@ mod server;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commute_conformance::patience;
 use commute_conformance::proxy::Proxy;
 use commute_core::foreign::{MALFORMED, Mapping, field};
 use commute_core::{
@@ -46,7 +47,7 @@ async fn tell(channel: &Channel, queue: &str, properties: BasicProperties, body:
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+    tokio::time::timeout(patience(PATIENCE), what).await.expect("in time")
 }
 
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {

@@ -7,6 +7,14 @@ use std::time::Duration;
 use commute_core::store::{Store, Transact};
 use commute_core::{BoxFuture, Clock, Emitted, SharedBroker, Timestamp};
 
+/// How long to wait where `usual` is enough on a machine with nothing else to do: `COMMUTE_PATIENCE` times as long, which
+/// whoever runs many suites at once sets to their number.
+#[must_use]
+pub fn patience(usual: Duration) -> Duration {
+    let times = std::env::var("COMMUTE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    usual.saturating_mul(times.unwrap_or(1).max(1))
+}
+
 /// How a connection comes to its end before the data is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -41,7 +49,7 @@ pub trait Fixture: Send + Sync + 'static {
 
     /// How long a case waits for anything before it fails.
     fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+        patience(Duration::from_secs(60))
     }
 }
 
@@ -81,7 +89,7 @@ pub trait StoreFixture: Send + Sync + 'static {
 
     /// How long a case waits for anything before it fails.
     fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+        patience(Duration::from_secs(60))
     }
 }
 

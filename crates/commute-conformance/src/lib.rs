@@ -25,7 +25,7 @@ pub mod proxy;
 pub mod store;
 mod trial;
 
-pub use fixture::{Ending, Fixture, ManualClock, StoreFixture, Verdict, Work};
+pub use fixture::{Ending, Fixture, ManualClock, StoreFixture, Verdict, Work, patience};
 pub use need::Need;
 
 /// One case of a suite.

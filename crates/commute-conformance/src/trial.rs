@@ -19,7 +19,7 @@ use commute_core::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::fixture::{Ending, Fixture};
+use crate::fixture::{Ending, Fixture, patience};
 
 /// How long something that must not happen is waited for, where nothing that happens instead can be waited for. Too
 /// short a time lets a fault pass; it never fails a broker that has none.
@@ -115,7 +115,7 @@ impl Trial {
     /// Ends the connection and opens the data again.
     pub(crate) async fn restart(&mut self, ending: Ending) {
         if !self.broker().capabilities().confirmed_acks {
-            self.pass(UNDER_WAY).await;
+            self.pass(patience(UNDER_WAY)).await;
         }
         let previous = self.broker.take().expect("it is open");
         let reopened = self.fixture.reconnect(previous, ending);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commute_conformance::patience;
 use commute_core::foreign::{Mapping, field};
 use commute_core::{
     Address, Code, Delivery, Envelope, Outgoing, Result, Settlement, Settler, SharedBroker, Subscription,
@@ -56,7 +57,7 @@ async fn open(broker: &SharedBroker, spec: SubscriptionSpec) -> Subscription {
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    tokio::time::timeout(patience(PATIENCE), future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
