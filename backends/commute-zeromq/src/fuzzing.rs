@@ -60,7 +60,7 @@ fn again(item: &Item) -> Option<Item> {
     Zmtp::new(LIMITS).decode(&mut bytes).ok().flatten().filter(|_| bytes.is_empty())
 }
 
-/// Reads a header, and writes and reads it again.
+/// Reads a header, and writes and reads it again. Headers with events in them are read into these, and not written.
 macro_rules! header {
     ($message:ident, $type:ty) => {{
         let read = $message.header::<$type>();
@@ -83,7 +83,7 @@ fn understood(message: &Message) {
         Kind::Proof => drop(header!(message, Proof)),
         Kind::Welcome => drop(header!(message, Welcome)),
         Kind::Publish => {
-            if let Ok(publish) = header!(message, Publish<'_>) {
+            if let Ok(publish) = message.header::<Publish<'_>>() {
                 publish.events.into_iter().filter_map(|event| rest.outgoing(event).ok()).for_each(published);
             }
         }
@@ -93,19 +93,19 @@ fn understood(message: &Message) {
         Kind::Unsubscribe => drop(header!(message, Unsubscribe)),
         Kind::Take => drop(header!(message, Take)),
         Kind::Deliveries => {
-            if let Ok(given) = header!(message, Deliveries<'_>) {
+            if let Ok(given) = message.header::<Deliveries<'_>>() {
                 given.deliveries.into_iter().for_each(|delivered| drop(rest.delivery(delivered)));
             }
         }
         Kind::Settle => {
-            if let Ok(settle) = header!(message, Settle<'_>) {
+            if let Ok(settle) = message.header::<Settle<'_>>() {
                 settle.settlements.into_iter().filter_map(|ending| rest.settlement(ending).ok()).for_each(settled);
             }
         }
         Kind::Settled => drop(header!(message, Settled)),
         Kind::Read | Kind::Unpark => drop(header!(message, Tagged)),
         Kind::Events => {
-            if let Ok(read) = header!(message, Events<'_>) {
+            if let Ok(read) = message.header::<Events<'_>>() {
                 read.events.into_iter().for_each(|event| drop(rest.envelope(event)));
             }
         }

@@ -113,6 +113,13 @@ impl Answers {
         }
     }
 
+    /// It was asked again. However often it is, it waits once.
+    fn say_again(&mut self, number: u64) {
+        if !self.unsaid.contains(&number) {
+            self.unsaid.push_back(number);
+        }
+    }
+
     /// In a new connection everything is said again.
     fn again(&mut self) {
         self.unsaid = self.kept.keys().copied().collect();
@@ -324,7 +331,7 @@ impl Session {
             return;
         }
         if self.answers.kept.contains_key(&number) {
-            self.answers.unsaid.push_back(number);
+            self.answers.say_again(number);
             return;
         }
         self.pending.insert(number);
