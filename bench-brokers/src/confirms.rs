@@ -1,5 +1,6 @@
-//! What a commute node is measured beside: lapin as it is on a quorum queue, each publisher waiting for its confirm before its next
-//! event, and a consumer that acknowledges.
+//! What a commute node is measured beside: lapin as it is, on a quorum queue.
+//!
+//! Each publisher waits for its confirm before its next event, and a consumer acknowledges.
 
 use std::time::{Duration, Instant};
 

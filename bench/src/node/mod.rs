@@ -1,5 +1,6 @@
-//! A commute node over loopback, in a process of its own, against the embedded log in process and against an echo of the same
-//! frames by a process without any storage.
+//! A commute node over loopback, against the embedded log in process and against an echo of the same frames.
+//!
+//! Node and echo are in a process of their own; the echo has no storage.
 
 mod load;
 mod served;
