@@ -140,10 +140,21 @@ impl TestApp {
                 if self.backend.is_memory() { "event".to_owned() } else { format!("{:08x}", self.shared.chance.seed) };
             let own = EventId::new(format!("{prefix}-{}", self.events))?;
             let (id, given) = message.id_or(&own);
-            let receipts = self.publisher.send(topic, [message.clone().id(id.clone())]).await?;
+            let mut crashed = false;
+            let receipts = loop {
+                match self.publisher.send(topic, [message.clone().id(id.clone())]).await {
+                    // Whoever publishes in a test does not crash with its app. Nobody knows whether the event was stored, so it
+                    // is published again with its id.
+                    Err(_) if self.life.is_over() => {
+                        crashed = true;
+                        self.revive().await?;
+                    }
+                    sent => break sent?,
+                }
+            };
             let taken = receipts.first().is_none_or(|receipt: &Receipt| !receipt.duplicate);
             // A directory may hold what an earlier test with this seed has published: the next number then.
-            if taken || given {
+            if taken || given || crashed {
                 return Ok(id);
             }
         }

@@ -93,6 +93,22 @@ async fn a_crash_after_the_effect_repeats_it_without_a_store() -> commute::Resul
     Ok(())
 }
 
+#[tokio::test]
+async fn whoever_publishes_does_not_crash_with_the_app() -> commute::Result<()> {
+    let log = Log::default();
+    let mut app = TestApp::start(again(&log)).await?;
+    app.fail(PINGS, PING).crash();
+    // The app crashes while this goes on.
+    for n in 0..200 {
+        app.publish(PINGS, &ping("a", n)).await?;
+    }
+    app.idle().await?;
+    app.published::<Ping>(PINGS).times(200);
+    app.handled::<Ping>(PINGS).times(200).in_order(|ping| ping.key.clone());
+    assert!(app.journeys().contains("CRASH"), "{}", app.journeys());
+    Ok(())
+}
+
 /// Counts pings in a database, which each start of the app opens anew.
 fn counting(directory: &std::path::Path) -> impl FnMut() -> commute::Result<App> + use<> {
     let file = directory.join("app.db");
