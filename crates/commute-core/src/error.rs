@@ -104,7 +104,7 @@ codes! {
     /// A lane that should be released is not parked.
     NotParked = "CM0029", retryable: false, remedy: "list the parked lanes; it may have been released already";
     /// The broker refused the credentials, or what they may do is not enough.
-    AccessRefused = "CM0030", retryable: false, remedy: "correct user and password (URL, password_file or password_env), or give the user the permission that the message names";
+    AccessRefused = "CM0030", retryable: false, remedy: "correct user and password (URL, password_file or password_env) or the key (key_file), or give the user the permission that the message names";
     /// A topic, queue, exchange or virtual host does not exist, and may not be declared.
     TopologyMissing = "CM0031", retryable: false, remedy: "create what the message names, or let commute declare it (declare=true)";
     /// A topic, queue or exchange exists and cannot be used as it is.
