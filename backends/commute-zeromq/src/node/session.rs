@@ -410,3 +410,20 @@ where
 {
     future.boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_asked_for_again_and_again_waits_once() {
+        let mut answers = Answers::default();
+        answers.add(Message::bare(Kind::Done, 7));
+        (0..1000).for_each(|_| answers.say_again(7));
+        assert_eq!(answers.unsaid, [7]);
+        assert_eq!(answers.next().map(|reply| reply.number), Some(7));
+        answers.say_again(7);
+        assert_eq!(answers.next().map(|reply| reply.number), Some(7));
+        assert!(answers.next().is_none());
+    }
+}
