@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use commute::{Message, Requests};
+use commute::{Message, Node, NodeOptions, Requests, SharedBroker};
 use request_reply::{Counted, Priced, ProductAsked, pricing, stock};
 
 const LONG: Duration = Duration::from_secs(120);
 
-#[tokio::test]
-async fn both_services_answer_with_a_value_or_a_reason() {
-    let broker = commute::connect("memory:").await.unwrap();
-    let services = (pricing(broker.clone()).start().await.unwrap(), stock(broker.clone()).start().await.unwrap());
-    let requests = Requests::open(broker, "shop").await.unwrap();
+/// Both services and the shop, each with its connection, or with the same one.
+async fn asked_and_answered(prices: SharedBroker, units: SharedBroker, shop: SharedBroker) {
+    let services = (pricing(prices).start().await.unwrap(), stock(units).start().await.unwrap());
+    let requests = Requests::open(shop, "shop").await.unwrap();
     let ask = async |product: &str| {
         let message = Message::of(&ProductAsked { product: product.to_owned() }).unwrap();
         let asked = requests.ask("products", message).await.unwrap().expect_from(["pricing", "stock"]);
@@ -27,6 +26,21 @@ async fn both_services_answer_with_a_value_or_a_reason() {
     requests.close().await;
     services.0.stop().await.unwrap();
     services.1.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn both_services_answer_with_a_value_or_a_reason() {
+    let broker = commute::connect("memory:").await.unwrap();
+    asked_and_answered(broker.clone(), broker.clone(), broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_answer_through_a_node_too_as_from_processes_of_their_own() {
+    let log = commute::connect("memory:").await.unwrap();
+    let node = Node::serve(log, "zmq://127.0.0.1:0", NodeOptions::default()).await.unwrap();
+    let url = node.url();
+    let connect = async || commute::connect(&url).await.unwrap();
+    asked_and_answered(connect().await, connect().await, connect().await).await;
 }
 
 #[tokio::test]
