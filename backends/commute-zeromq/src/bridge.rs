@@ -92,6 +92,26 @@ impl Bridge {
         Ok(bridge)
     }
 
+    /// What it promises, which is no more than its socket does.
+    pub(crate) fn contract(&self) -> String {
+        let Bridge { pattern, endpoint, topic, group, .. } = self;
+        match pattern {
+            Pattern::Pull => format!(
+                "{endpoint} into {topic}: durable once it is here; nobody gets a receipt, and what is in a sender's memory when it ends is lost"
+            ),
+            Pattern::Sub => format!(
+                "{endpoint} into {topic}: durable once it is here; nobody gets a receipt, and what is said while this node is away is lost"
+            ),
+            Pattern::Push => format!(
+                "{topic} out to {endpoint} for the group {group}: waits while nobody is there; acknowledged once it is handed to the socket, and \
+                 lost with a receiver that ends before it is done"
+            ),
+            Pattern::Pub => format!(
+                "{topic} out to {endpoint} for the group {group}: acknowledged once it is said; who is not there does not get it"
+            ),
+        }
+    }
+
     /// Carries until it is dropped.
     pub(crate) async fn run(self, broker: SharedBroker) {
         loop {
@@ -211,6 +231,10 @@ mod tests {
         assert_eq!(
             (bridge.pattern, bridge.endpoint.as_str(), bridge.bind),
             (Pattern::Sub, "tcp://10.0.0.1:5556", false)
+        );
+        assert_eq!(
+            bridge.contract(),
+            "tcp://10.0.0.1:5556 into weather: durable once it is here; nobody gets a receipt, and what is said while this node is away is lost"
         );
         for wrong in [
             "zmq+pull://127.0.0.1:1",

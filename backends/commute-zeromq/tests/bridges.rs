@@ -77,7 +77,11 @@ async fn what_goes_out_waits_for_a_peer_and_is_acknowledged_then() {
     let broker = connect(&node.url()).await;
     within(broker.publish((0..5).map(event).collect())).await.expect("they are stored");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    node.bridge(&format!("zmq+push://{free}?topic=tests&group=out&bind=true")).expect("a bridge");
+    let contract = node.bridge(&format!("zmq+push://{free}?topic=tests&group=out&bind=true")).expect("a bridge");
+    assert!(
+        contract.starts_with(&format!("tests out to tcp://{free} for the group out: waits while nobody is there;")),
+        "{contract}"
+    );
     within(async { while group(&broker).await.is_none_or(|known| known.in_flight != Some(5)) {} }).await;
     let mut pull = PullSocket::new();
     within(async { while pull.connect(&format!("tcp://{free}")).await.is_err() {} }).await;

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::Value;
 use support::{Place, Ran, Service, follows};
 
@@ -223,4 +225,22 @@ fn services_are_found_again_on_the_next_node_and_what_does_not_run_is_released_b
     let mut inventory = place.repaired();
     inventory.idle();
     assert_eq!(handled(&place, "inventory"), 1);
+}
+
+#[test]
+fn a_node_says_what_its_bridges_promise() {
+    let place = Place::new();
+    let mut command = place.command(&["node", "--listen", "zmq://127.0.0.1:0", "--data"]);
+    let mut child = command
+        .arg(place.data())
+        .args(["--bridge", "zmq+pub://127.0.0.1:0?topic=orders&group=shout&bind=true"])
+        .spawn()
+        .unwrap();
+    let lines: Vec<_> = BufReader::new(child.stderr.take().unwrap()).lines().take(2).collect::<Result<_, _>>().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(
+        lines[1],
+        "bridge: orders out to tcp://127.0.0.1:0 for the group shout: acknowledged once it is said; who is not there does not get it"
+    );
 }

@@ -134,20 +134,22 @@ impl Node {
     /// Carries between a plain ZeroMQ socket and a topic for as long as the node is there: `zmq+pull://host:port?topic=T&type=TYPE`,
     /// `zmq+sub://…&prefix=P`, `zmq+push://host:port?topic=T&group=G`, `zmq+pub://…`; `bind=true` to listen, on loopback only.
     ///
-    /// A bridge is as weak as what it is a bridge to: nobody confirms, and what is sent while the other side is away can be lost.
+    /// A bridge is as weak as what it is a bridge to: nobody confirms, and what is sent while the other side is away can be lost. Its
+    /// contract is returned, as a sentence to show to whoever starts it.
     ///
     /// # Errors
     /// `InvalidOption`.
     #[cfg(feature = "bridges")]
-    pub fn bridge(&self, url: &str) -> Result<()> {
+    pub fn bridge(&self, url: &str) -> Result<String> {
         let (bridge, shared) = (crate::bridge::Bridge::parse(url)?, self.shared.clone());
+        let contract = bridge.contract();
         self.shared.tasks.spawn(async move {
             tokio::select! {
                 () = shared.stop.cancelled() => {}
                 () = bridge.run(shared.broker.clone()) => {}
             }
         });
-        Ok(())
+        Ok(contract)
     }
 
     /// How many sessions there are: clients that are connected, or are away for less than a lease.

@@ -54,7 +54,10 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result {
         nodes.push(node);
     }
     if let Some(node) = nodes.first() {
-        args.bridge.iter().try_for_each(|url| node.bridge(url))?;
+        for url in &args.bridge {
+            let contract = node.bridge(url)?;
+            session.out.note(&format!("bridge: {contract}"));
+        }
     }
     tokio::select! {
         _ = interrupt.recv() => {}
