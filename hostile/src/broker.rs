@@ -1,11 +1,16 @@
 //! Where a run takes place: which broker, at which URL, behind which proxy.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use commute::SharedBroker;
 use commute_conformance::proxy::Proxy;
 use servers::{Kind, Options, Server};
+
+/// How long a start is tried.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A broker that scenarios can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,6 +117,27 @@ impl Place {
         let url = self.proxied.as_ref().filter(|_| through_proxy).unwrap_or(&self.direct);
         format!("{url}{}", self.broker.options())
     }
+}
+
+/// Connects, also when the first tries are cut: a start that fails is no fault that is looked for.
+///
+/// # Errors
+/// When the server refuses, or cannot be reached for too long.
+pub(crate) async fn connect(url: &str) -> commute::Result<SharedBroker> {
+    let began = Instant::now();
+    loop {
+        match commute::connect(url).await {
+            Err(error) if error.code().is_retryable() && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(5..50))).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// What a server that so many trials share may take: much of what they declare stays until it ends.
+pub(crate) fn memory_mib(trials: usize) -> u32 {
+    u32::try_from(trials).unwrap_or(u32::MAX).saturating_mul(16).clamp(512, 4_096)
 }
 
 /// Starts a server, on a thread that may wait.

@@ -11,6 +11,7 @@ use commute::{Backoff, DeadLetter, Exhausted};
 use commute_sqlite::{Sqlite, Tx, Write};
 use tokio::io::AsyncReadExt;
 
+use crate::broker::connect;
 use crate::event::{ATTEMPTS, Echo, Plain, Stored, Touch};
 use crate::history::{History, Outcome, Reader, Record, Run, now};
 use crate::plan::Workload;
@@ -76,7 +77,7 @@ pub(crate) async fn consume(order: Order) -> Result<()> {
     let history = History::open(&order.history)?;
     let process: Arc<str> = format!("{}-{}", order.process, std::process::id()).into();
     history.process(&process, "starts");
-    let broker = commute::connect(&order.url).await?;
+    let broker = connect(&order.url).await?;
     let db = Sqlite::builder(&order.database).setup(|db| db.execute_batch(TABLES)).open()?;
     let witness = Witness {
         history: history.clone(),

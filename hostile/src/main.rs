@@ -113,7 +113,10 @@ async fn run(args: Args) -> Result<bool> {
             .collect();
         let shares = |subject: &Subject| broker.kind().is_some() && !needs_its_own(subject);
         let server = match broker.kind().filter(|_| subjects.iter().any(shares)) {
-            Some(kind) => Some(broker::start(kind, Options::default()).await?),
+            Some(kind) => {
+                let memory_mib = broker::memory_mib(subjects.len());
+                Some(broker::start(kind, Options { memory_mib, ..Options::default() }).await?)
+            }
             None => None,
         };
         let address = server.as_ref().map(|server: &Server| (server.url().to_owned(), server.ports()[0]));

@@ -172,7 +172,7 @@ pub(crate) async fn run(subject: Subject, place: Place, directory: PathBuf) -> R
             let url = place.url(scenario.is_publisher_proxied());
             let (topic, workload, history) = (topic.clone(), workload.clone(), history.clone());
             Some(tokio::spawn(async move {
-                let broker = commute::connect(&url).await?;
+                let broker = broker::connect(&url).await?;
                 publish(broker.clone(), topic, workload, history, Default::default()).await?;
                 Ok(broker.close().await?)
             }))

@@ -373,24 +373,25 @@ impl Attendant {
     async fn serve(&mut self, session: &Session, streams: &mut Streams) -> Ended {
         let shared = self.shared.clone();
         if let Some(name) = &shared.names.unclaimed {
-            streams.unclaimed = Some(consume(&streams.queue, name).await?);
+            let now = Instant::now();
+            let consumer = consume(&streams.queue, name).await?;
+            streams.unclaimed = Some(Unclaimed { consumer, is_ours: false, heard: now, asked: None });
         }
         let (mut quiet, mut swept) = (false, false);
-        let mut heard = Instant::now();
         loop {
-            if streams.main.is_none() && self.has_claimed(streams, heard).await? {
+            if streams.main.is_none() && self.has_claimed(streams).await? {
                 self.alone(session, &streams.queue, &shared.names.queue).await?;
                 streams.main = Some(consume(&streams.queue, &shared.names.queue).await?);
             }
-            let pace = if streams.main.is_none() { CLAIMING } else { QUIET };
+            let pace = match &streams.unclaimed {
+                Some(unclaimed) if streams.main.is_none() => unclaimed.pace(),
+                _ => QUIET,
+            };
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(End::Stopped),
                 () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
-                delivery = next(&mut streams.unclaimed) => {
-                    heard = Instant::now();
-                    self.keep(arrived(delivery)?, &streams.queue).await?;
-                }
+                delivery = next_unclaimed(&mut streams.unclaimed) => self.keep(arrived(delivery)?, &streams.queue).await?,
                 delivery = next(&mut streams.main) => {
                     let delivery = arrived(delivery)?;
                     if !swept && !delivery.redelivered {
@@ -441,18 +442,22 @@ impl Attendant {
         Ok(())
     }
 
-    /// Whether what was unclaimed is here, or goes to another group. A second consumer is one of another group, or of an instance
-    /// that is gone and that the server is about to notice.
-    async fn has_claimed(&mut self, streams: &Streams, heard: Instant) -> Ended<bool> {
-        let Some(name) = self.shared.names.unclaimed.as_ref().filter(|_| streams.unclaimed.is_some()) else {
-            return Ok(true);
-        };
-        if heard.elapsed() > QUIET {
-            return Ok(true);
+    /// Whether all of what was unclaimed is here, or goes to another group. Whoever gets one of it gets all of it, however long that takes:
+    /// what is in the queue itself came later. A second consumer is one of another group, or of an instance that is gone and that the
+    /// server is about to notice.
+    async fn has_claimed(&mut self, streams: &mut Streams) -> Ended<bool> {
+        let Some(name) = self.shared.names.unclaimed.as_ref() else { return Ok(true) };
+        let Some(unclaimed) = &mut streams.unclaimed else { return Ok(true) };
+        if unclaimed.asked.is_some_and(|asked| asked.elapsed() < unclaimed.pace()) {
+            return Ok(false);
         }
+        unclaimed.asked = Some(Instant::now());
         let answer = asked(&streams.queue, name).await;
         let (left, consumers) = answer.map_err(|error| End::Lost(error.to_string()))?;
-        Ok(left == 0 && consumers <= 1)
+        Ok(match unclaimed.is_ours || consumers <= 1 {
+            true => left == 0,
+            false => unclaimed.heard.elapsed() > QUIET,
+        })
     }
 
     /// Takes one message in.
@@ -505,7 +510,7 @@ impl Attendant {
                 depth += u64::from(asked(&streams.queue, unclaimed).await?.0);
             }
             let mut arriving = false;
-            while let Some(delivery) = next(&mut streams.unclaimed).now_or_never() {
+            while let Some(delivery) = next_unclaimed(&mut streams.unclaimed).now_or_never() {
                 self.taken(delivery, &streams.queue).await?;
                 arriving = true;
             }
@@ -535,8 +540,34 @@ struct Streams {
     queue: Channel,
     aside: Channel,
     notes: Consumer,
-    unclaimed: Option<Consumer>,
+    unclaimed: Option<Unclaimed>,
     main: Option<Consumer>,
+}
+
+/// What came while the topic had no group.
+struct Unclaimed {
+    consumer: Consumer,
+    /// Something of it came here: we are the one that it goes to.
+    is_ours: bool,
+    /// When the last of it came.
+    heard: Instant,
+    /// When the server was asked last what is left.
+    asked: Option<Instant>,
+}
+
+impl Unclaimed {
+    /// How often the server is asked: what does not come, because as much as is wanted is held already, may take long.
+    fn pace(&self) -> Duration {
+        (self.heard.elapsed() / 4).clamp(CLAIMING, QUIET)
+    }
+}
+
+/// The next of what was unclaimed; never, where nothing is. Cancel safe.
+async fn next_unclaimed(unclaimed: &mut Option<Unclaimed>) -> Option<lapin::Result<Delivery>> {
+    let Some(unclaimed) = unclaimed else { return std::future::pending().await };
+    let delivery = unclaimed.consumer.next().await;
+    (unclaimed.is_ours, unclaimed.heard) = (true, Instant::now());
+    delivery
 }
 
 /// The next delivery; never, where nothing is consumed. Cancel safe.

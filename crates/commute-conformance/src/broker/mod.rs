@@ -40,6 +40,7 @@ macro_rules! broker_cases {
         }
         ordering {
             one_receiver_gets_the_topic_in_order [Order]
+            what_came_before_the_first_group_comes_first_however_slowly_it_is_taken [Order]
             concurrent_publishers_each_keep_their_order [Order]
             every_group_sees_the_same_order [Order]
             publishes_take_effect_in_the_order_of_their_first_poll [Order]

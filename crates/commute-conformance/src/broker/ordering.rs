@@ -24,6 +24,24 @@ pub(super) async fn one_receiver_gets_the_topic_in_order(trial: Trial) {
     assert_eq!(taken, (0..published).collect::<Vec<_>>());
 }
 
+pub(super) async fn what_came_before_the_first_group_comes_first_however_slowly_it_is_taken(trial: Trial) {
+    let topic = trial.topic("before");
+    trial.publish_numbers(&topic, 0..20).await;
+    let mut reader = trial.open_with_credit(&topic, "group", 4).await;
+    let mut held = reader.take(4).await;
+    trial.publish_numbers(&topic, 20..30).await;
+    // Long enough for a broker to take the silence for the end of what was there.
+    trial.pass(trial.while_()).await;
+    assert!(reader.quietly(10).await.is_empty(), "there is no credit left");
+    let mut seen = numbers(&held);
+    while seen.len() < 30 {
+        reader.ack(&held).await;
+        held = reader.receive(10).await;
+        seen.extend(numbers(&held));
+    }
+    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+}
+
 pub(super) async fn concurrent_publishers_each_keep_their_order(trial: Trial) {
     const PUBLISHERS: u64 = 16;
     const EVENTS: u64 = 500;
