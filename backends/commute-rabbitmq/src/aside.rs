@@ -76,11 +76,20 @@ pub(crate) struct Written {
     pub(crate) note: Note,
     /// The event that a parked note carries.
     pub(crate) envelope: Option<Envelope>,
+    /// The opening that wrote it.
+    by: Option<String>,
 }
 
 impl Written {
-    pub(crate) fn new(note: Note, envelope: Option<Envelope>) -> Self {
-        Written { id: uuid::Uuid::now_v7().to_string(), note, envelope }
+    /// By the opening of this name.
+    pub(crate) fn new(by: &str, note: Note, envelope: Option<Envelope>) -> Self {
+        Written { id: uuid::Uuid::now_v7().to_string(), note, envelope, by: Some(by.to_owned()) }
+    }
+
+    /// Whether it was written by somebody who was not the active instance any more: it was sent before, and again after a cut.
+    pub(crate) fn is_stale(&self, owner: Option<&str>) -> bool {
+        let says = !matches!(self.note, Note::Owner { .. } | Note::Knock);
+        says && self.by.as_deref().zip(owner).is_some_and(|(by, owner)| by != owner)
     }
 
     /// The message: a length, what the note says as JSON, and the event's payload; its attributes are headers.
@@ -96,6 +105,10 @@ impl Written {
             Some(envelope) => wire::properties(envelope, now),
             None => BasicProperties::default().with_delivery_mode(2),
         };
+        let properties = match &self.by {
+            Some(by) => properties.with_app_id(wire::short(by)),
+            None => properties,
+        };
         Ok(Message {
             exchange: String::new(),
             routing_key: queue.to_owned(),
@@ -107,6 +120,7 @@ impl Written {
     /// Reads a note. `None` when the message is no note of ours.
     pub(crate) fn read(properties: &BasicProperties, body: &Bytes) -> Option<Written> {
         let id = properties.message_id().as_ref()?.to_string();
+        let by = properties.app_id().as_ref().map(ToString::to_string);
         if properties.content_type().as_ref()?.as_str() != KIND {
             return None;
         }
@@ -121,7 +135,7 @@ impl Written {
             }
             _ => None,
         };
-        Some(Written { id, note, envelope })
+        Some(Written { id, note, envelope, by })
     }
 }
 
@@ -164,7 +178,11 @@ impl Aside {
 
     /// A note was published, or was found when the queue was read. Answers delivery tags to acknowledge.
     pub(crate) fn apply(&mut self, written: Written, tag: Option<u64>) -> Vec<u64> {
-        let Written { id, note, envelope } = written;
+        let Written { id, note, envelope, by: _ } = written;
+        if self.notes.contains_key(&id) {
+            // A copy, sent again because the first confirm was lost.
+            return tag.into_iter().collect();
+        }
         self.notes.insert(id.clone(), Stored { tag, over: false, speaks_of: 1 });
         match note {
             Note::Parked { position, attempts, lanes, reason, since, published, malformed, content_type: _ } => {
@@ -223,6 +241,8 @@ impl Aside {
     /// A note came back from the queue on the connection of now.
     pub(crate) fn seen(&mut self, id: &NoteId, tag: u64) -> Seen {
         match self.notes.get_mut(id) {
+            // A copy, sent again because the first confirm was lost.
+            None if self.early.contains_key(id) => Seen::Over(tag),
             None => {
                 self.early.insert(id.clone(), tag);
                 Seen::Kept
@@ -231,6 +251,7 @@ impl Aside {
                 self.notes.remove(id);
                 Seen::Over(tag)
             }
+            Some(stored) if stored.tag.is_some() => Seen::Over(tag),
             Some(stored) => {
                 stored.tag = Some(tag);
                 Seen::Kept

@@ -131,6 +131,11 @@ impl Shared {
         (attendant, answer)
     }
 
+    /// The name of this opening.
+    pub(crate) fn me(&self) -> &str {
+        &self.me
+    }
+
     /// The state. Every critical section leaves it whole at each step that could panic.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -210,7 +215,7 @@ impl Attendant {
         if let Some(opened) = self.opened.take() {
             let _ = opened.send(Ok(()));
         }
-        let mut streams = Streams { queue, aside, notes, unclaimed: None, main: None };
+        let mut streams = Streams { queue, aside, notes, unclaimed: None, main: None, heard: Instant::now() };
         let ended = self.serve(session, &mut streams).await;
         if let Err(End::Stopped) = &ended {
             let singly = shared.state().singly;
@@ -255,7 +260,7 @@ impl Attendant {
             }
             consumer => consumer?,
         };
-        let knock = Written::new(Note::Knock, None).message(&shared.names.aside, SystemClock.now());
+        let knock = Written::new(&shared.me, Note::Knock, None).message(&shared.names.aside, SystemClock.now());
         let publisher = self.publisher.clone();
         let knocking = async { publisher.publish(vec![knock.map_err(End::Failed)?], None).await.map_err(End::Failed) };
         tokio::pin!(knocking);
@@ -299,7 +304,7 @@ impl Attendant {
     /// Reads every note, and finds out whether another instance has been active meanwhile.
     async fn recall(&mut self, session: &Session, channel: &Channel, notes: &mut Consumer, first: Delivery) -> Ended {
         let shared = self.shared.clone();
-        let marker = Written::new(Note::Owner { name: shared.me.clone() }, None);
+        let marker = Written::new(&shared.me, Note::Owner { name: shared.me.clone() }, None);
         let message = marker.message(&shared.names.aside, SystemClock.now()).map_err(End::Failed)?;
         let publisher = self.publisher.clone();
         let publishing = async { publisher.publish(vec![message], None).await.map_err(End::Failed) };
@@ -337,19 +342,23 @@ impl Attendant {
 
     /// What the notes say is in force. Answers the tags of those that say nothing.
     fn in_force(&mut self, found: Vec<(Written, u64)>) -> Vec<u64> {
-        let owners = found.iter().filter_map(|(written, _)| match &written.note {
-            Note::Owner { name } => Some(name),
-            _ => None,
-        });
+        let (mut owners, mut over) = (Vec::new(), Vec::new());
+        let mut valid = Vec::with_capacity(found.len());
+        for (written, tag) in found {
+            if let Note::Owner { name } = &written.note {
+                owners.push(name.clone());
+            }
+            match written.is_stale(owners.last().map(String::as_str)) {
+                true => over.push(tag),
+                false => valid.push((written, tag)),
+            }
+        }
         // The last one is the marker of just now.
-        let me = &self.shared.me;
-        let mut names: Vec<_> = owners.collect();
-        names.pop();
-        let goes_on = self.was_active && names.last().is_some_and(|last| *last == me);
+        owners.pop();
+        let goes_on = self.was_active && owners.last() == Some(&self.shared.me);
         let mut state = self.shared.state();
-        let mut over = Vec::new();
         if goes_on {
-            for (written, tag) in found {
+            for (written, tag) in valid {
                 match (state.aside.seen(&written.id, tag), &written.note) {
                     (Seen::Over(tag), _) => over.push(tag),
                     (Seen::Kept, Note::Owner { .. } | Note::Knock) => over.extend(state.aside.noted(written)),
@@ -361,7 +370,7 @@ impl Attendant {
         if self.was_active {
             state.begin_anew();
         }
-        for (written, tag) in found {
+        for (written, tag) in valid {
             over.extend(state.aside.apply(written, Some(tag)));
         }
         state.recalled();
@@ -382,10 +391,12 @@ impl Attendant {
             if streams.main.is_none() && self.has_claimed(streams).await? {
                 self.alone(session, &streams.queue, &shared.names.queue).await?;
                 streams.main = Some(consume(&streams.queue, &shared.names.queue).await?);
+                streams.heard = Instant::now();
             }
-            let pace = match &streams.unclaimed {
-                Some(unclaimed) if streams.main.is_none() => unclaimed.pace(),
-                _ => QUIET,
+            // Whoever asks for the depth again and again must not put it off.
+            let look = match &streams.unclaimed {
+                Some(unclaimed) if streams.main.is_none() => Instant::now() + unclaimed.pace(),
+                _ => streams.heard + QUIET,
             };
             tokio::select! {
                 biased;
@@ -394,6 +405,7 @@ impl Attendant {
                 delivery = next_unclaimed(&mut streams.unclaimed) => self.keep(arrived(delivery)?, &streams.queue).await?,
                 delivery = next(&mut streams.main) => {
                     let delivery = arrived(delivery)?;
+                    streams.heard = Instant::now();
                     if !swept && !delivery.redelivered {
                         // What comes back comes first, so everything that was deferred is here again.
                         swept = true;
@@ -402,16 +414,16 @@ impl Attendant {
                     self.keep(delivery, &streams.queue).await?;
                 }
                 delivery = streams.notes.next() => note(&shared, arrived(delivery)?, &streams.aside).await?,
-                Some(ask) = self.depth.recv() => {
-                    let depth = self.depth(streams).await;
-                    let _ = ask.send(depth);
-                }
-                () = tokio::time::sleep(pace), if !quiet => {
+                () = tokio::time::sleep_until(look), if !quiet => {
                     if streams.main.is_some() {
                         quiet = true;
                         shared.state().bring_back(None);
                         shared.arrived.notify_waiters();
                     }
+                }
+                Some(ask) = self.depth.recv() => {
+                    let depth = self.depth(streams).await;
+                    let _ = ask.send(depth);
                 }
             }
         }
@@ -522,6 +534,7 @@ impl Attendant {
             if !arriving {
                 break;
             }
+            streams.heard = Instant::now();
         }
         Ok(depth + self.shared.state().ready())
     }
@@ -542,6 +555,8 @@ struct Streams {
     notes: Consumer,
     unclaimed: Option<Unclaimed>,
     main: Option<Consumer>,
+    /// When the last of the queue's own came.
+    heard: Instant,
 }
 
 /// What came while the topic had no group.

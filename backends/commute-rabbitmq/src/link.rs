@@ -38,7 +38,17 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn channel(&self) -> lapin::Result<Channel> {
-        self.connection.create_channel().await
+        self.answer(self.connection.create_channel()).await
+    }
+
+    /// The answer to something that the server is asked. The client leaves open for ever what is asked in the moment in which the
+    /// connection breaks.
+    pub(crate) async fn answer<T>(&self, asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            () = self.lost.cancelled() => Err(lapin::ErrorKind::MissingHeartbeatError.into()),
+        }
     }
 }
 

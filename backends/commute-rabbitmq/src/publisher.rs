@@ -145,7 +145,7 @@ impl Work {
     /// Works on one channel until it is lost, or nobody asks any more.
     async fn work(&mut self, session: &Session) -> lapin::Result<()> {
         let channel = session.channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        session.answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let mut sent: VecDeque<Sent> = VecDeque::new();
         for at in 0..self.pending.len() {
             self.send(at, session, &channel, &mut sent).await;
@@ -231,6 +231,18 @@ impl Work {
 
     /// The server closed the channel because of one message: its batch fails, or it would be sent again for ever.
     fn blame(&mut self, cause: &lapin::Error) {
+        match error::soft(cause) {
+            // An exchange that was there: it is declared again, or found to be missing.
+            Some(AMQPSoftError::NOTFOUND) => self.topology.forget(),
+            // "access to exchange 'orders' in vhost '/' refused for user 'x'"
+            Some(AMQPSoftError::ACCESSREFUSED) => {
+                let words = error::words(cause);
+                let Some(refused) = words.split('\'').nth(1) else { return };
+                let may = |message: &Message| message.exchange != refused;
+                self.fail(may, || error::from("publishing is refused", cause));
+            }
+            _ => {}
+        }
         if error::soft(cause) != Some(AMQPSoftError::PRECONDITIONFAILED) {
             return;
         }
@@ -239,15 +251,21 @@ impl Work {
         let limit =
             words.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok()).next_back();
         let Some(limit) = limit.filter(|_| words.contains("larger than")) else { return };
+        let detail = format!("the server takes messages of up to {limit} bytes");
+        let error = || Error::new(Code::PayloadTooLarge, detail.clone()).caused_by(words.clone());
+        self.fail(|message| message.body.len() <= limit, error);
+    }
+
+    /// Fails every batch of which a message that is not confirmed may not be sent.
+    fn fail(&mut self, may: impl Fn(&Message) -> bool, error: impl Fn() -> Error) {
         self.pending.retain_mut(|pending| {
-            let large = pending.batch.messages[pending.confirmed..].iter().any(|message| message.body.len() > limit);
-            if large {
+            let goes_on = pending.batch.messages[pending.confirmed..].iter().all(&may);
+            if !goes_on {
                 let (gone, _) = oneshot::channel();
                 let reply = std::mem::replace(&mut pending.batch.reply, gone);
-                let detail = format!("the server takes messages of up to {limit} bytes");
-                let _ = reply.send(Err(Error::new(Code::PayloadTooLarge, detail).caused_by(words.clone())));
+                let _ = reply.send(Err(error()));
             }
-            !large
+            goes_on
         });
     }
 

@@ -174,7 +174,7 @@ fn plan(
             Settlement::Return { .. } => steps.push(Step::Return(tag)),
             Settlement::Defer { attempts, not_before, .. } => {
                 let note = Note::Deferred { event: entry.envelope.id.clone(), attempts, not_before: not_before.0 };
-                let written = Written::new(note, None);
+                let written = Written::new(shared.me(), note, None);
                 messages.push(written.message(&shared.names.aside, now)?);
                 steps.push(Step::Defer(tag, attempts, not_before, written));
                 continue;
@@ -194,7 +194,7 @@ fn plan(
                     published: entry.published.0,
                     malformed: entry.malformed.as_ref().map(|reason| reason.to_string()),
                 };
-                let written = Written::new(note, Some((*entry.envelope).clone()));
+                let written = Written::new(shared.me(), note, Some((*entry.envelope).clone()));
                 messages.push(written.message(&shared.names.aside, now)?);
                 steps.push(Step::Park(tag, written));
             }
@@ -244,15 +244,17 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Option<Acks> {
                 }
             }
             Step::Defer(tag, attempts, not_before, written) => {
+                // Where another instance has become the active one, what it finds is in force.
                 if state.held(tag).is_some() {
                     state.defer(tag.position, attempts, not_before);
+                    tags.aside.extend(state.aside.noted(written));
                 }
-                tags.aside.extend(state.aside.noted(written));
             }
             Step::Park(tag, written) => {
-                let position = state.held(tag).map(|_| tag.position);
-                tags.aside.extend(state.aside.noted(written));
-                tags.queue.extend(position.and_then(|position| state.settle(position)));
+                if state.held(tag).is_some() {
+                    tags.aside.extend(state.aside.noted(written));
+                    tags.queue.extend(state.settle(tag.position));
+                }
             }
         }
     }
@@ -274,7 +276,7 @@ async fn unpark(shared: &Shared, publisher: &Publisher, tags: Vec<DeliveryTag>) 
             };
             events.push(parked.envelope.id.clone());
         }
-        Written::new(Note::Unparked { events }, None)
+        Written::new(shared.me(), Note::Unparked { events }, None)
     };
     if tags.is_empty() {
         return Ok(Vec::new());
@@ -285,6 +287,10 @@ async fn unpark(shared: &Shared, publisher: &Publisher, tags: Vec<DeliveryTag>) 
     let acks = {
         let mut over = Vec::new();
         let mut state = shared.state();
+        if tags.iter().any(|tag| tag.incarnation != state.incarnation) {
+            // Whoever is the active instance now finds the note.
+            return Err(Error::new(Code::NotParked, "another instance has become the active one"));
+        }
         let parked: Vec<_> = tags.iter().filter_map(|tag| state.aside.parked_at(tag.position).cloned()).collect();
         over.extend(state.aside.noted(written));
         for parked in parked {

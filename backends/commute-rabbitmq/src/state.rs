@@ -72,6 +72,10 @@ pub(crate) struct State {
     pub(crate) channels: Option<Channels>,
     /// Delivery tags of the connection of now that are not acknowledged.
     outstanding: BTreeSet<u64>,
+    /// Up to this tag every delivery of the connection of now was taken in.
+    arrived: u64,
+    /// Those behind a gap: several consumers share the channel, and what came first to one may be taken in later.
+    beyond: BTreeSet<u64>,
     recent: Recent,
     /// What was in flight again when the last process stopped; it is delivered in its place.
     returning: BTreeSet<(Timestamp, u64)>,
@@ -98,6 +102,8 @@ impl State {
             aside: Aside::default(),
             channels: None,
             outstanding: BTreeSet::new(),
+            arrived: 0,
+            beyond: BTreeSet::new(),
             recent: Recent::default(),
             returning: BTreeSet::new(),
             singly: None,
@@ -163,26 +169,35 @@ impl State {
     }
 
     /// A free position behind everything that was sent earlier.
-    fn place_of(&self, sent: Timestamp) -> u64 {
+    fn place_of(&mut self, sent: Timestamp) -> u64 {
         let earlier = self.entries.iter().rev().find(|(_, entry)| entry.published <= sent);
         let below = earlier.map_or(0, |(position, _)| position + 1);
-        let above = self.entries.range(below..).next().map_or(self.next, |(position, _)| *position);
-        let mut position = below + (above.saturating_sub(below)) / 2;
+        let Some((above, _)) = self.entries.range(below..).next() else { return self.next_position() };
+        // Those that follow it stand behind it, and need room, too.
+        let followers = self.returning.len() as u64 + 2;
+        let mut position = below + above.saturating_sub(below) / followers;
         while self.entries.contains_key(&position) || self.aside.parked_at(position).is_some() {
             position += 1;
         }
         position
     }
 
+    /// A position behind everything.
     fn next_position(&mut self) -> u64 {
-        self.next += SPACE;
-        self.next - SPACE
+        let last = self.entries.last_key_value().map_or(0, |(position, _)| position + 1);
+        let position = self.next.max(last);
+        self.next = position + SPACE;
+        position
     }
 
     /// A message arrived with a tag of the connection of now.
     pub(crate) fn arrive(&mut self, tag: u64, read: Read, published: Timestamp) -> Arrival {
         let event = &read.envelope.id;
         self.outstanding.insert(tag);
+        self.beyond.insert(tag);
+        while self.beyond.remove(&(self.arrived + 1)) {
+            self.arrived += 1;
+        }
         if let Some(entry) = self.by_event.get(event).and_then(|position| self.entries.get_mut(position)) {
             if entry.place == Place::Queue(None) {
                 entry.place = Place::Queue(Some(tag));
@@ -308,6 +323,8 @@ impl State {
     pub(crate) fn disconnected(&mut self) {
         self.channels = None;
         self.outstanding.clear();
+        self.arrived = 0;
+        self.beyond.clear();
         self.aside.disconnected();
         for entry in self.entries.values_mut() {
             if let Place::Queue(tag) = &mut entry.place {
@@ -329,10 +346,9 @@ impl State {
     /// Cuts tags into as few acknowledgements as possible: a tag up to which all are over, and single ones.
     pub(crate) fn acknowledge(&mut self, tags: &[u64]) -> (Option<u64>, Vec<u64>) {
         let mut over: BTreeSet<u64> = tags.iter().copied().filter(|tag| self.outstanding.remove(tag)).collect();
-        let single = match self.outstanding.first() {
-            Some(first) => over.split_off(first),
-            None => BTreeSet::new(),
-        };
+        // Nothing that was not taken in yet may be among them.
+        let first = self.outstanding.first().copied().unwrap_or(u64::MAX).min(self.arrived + 1);
+        let single = over.split_off(&first);
         if !single.is_empty() {
             self.singly = Some(Instant::now());
         }
@@ -382,3 +398,7 @@ impl Recent {
         self.ids.contains(&event.fingerprint())
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use crate::error;
 use crate::link::Session;
@@ -62,6 +62,9 @@ fn unclaimed(topic: &str) -> String {
     format!("{topic}.unclaimed")
 }
 
+/// Who may ask, one at a time.
+type Turn<'a> = MutexGuard<'a, Option<(u64, Channel)>>;
+
 /// What is known to exist on the connection of now.
 #[derive(Debug, Default)]
 struct Known {
@@ -95,6 +98,11 @@ impl Topology {
         known.topics.insert(topic.to_owned());
     }
 
+    /// Something that was known to exist is gone: everything is looked for again.
+    pub(crate) fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
+    }
+
     /// Makes sure that a topic's exchange exists, and the queue for what comes while it has no group.
     pub(crate) async fn topic(&self, session: &Session, topic: &str) -> Result<()> {
         if self.knows(session, topic) {
@@ -110,9 +118,10 @@ impl Topology {
             self.exchange(session, topic, ExchangeKind::Topic, arguments).await?;
         } else {
             let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-            let channel = self.channel(session).await?;
+            let (_turn, channel) = self.channel(session).await?;
             let kind = ExchangeKind::Topic;
-            let found = channel.exchange_declare(short(topic), kind, options, FieldTable::default()).await;
+            let found =
+                session.answer(channel.exchange_declare(short(topic), kind, options, FieldTable::default())).await;
             found.map_err(|cause| error::from(&format!("exchange {topic:?} cannot be used"), &cause))?;
         }
         self.learn(session, topic);
@@ -138,8 +147,11 @@ impl Topology {
 
     /// How many messages of a queue are in nobody's hands.
     pub(crate) async fn depth(&self, session: &Session, queue: &str) -> Result<u64> {
-        let channel = self.channel(session).await?;
-        asked(&channel, queue).await.map(|(messages, _)| u64::from(messages))
+        let (_turn, channel) = self.channel(session).await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = session.answer(channel.queue_declare(short(queue), options, FieldTable::default())).await;
+        let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
+        Ok(u64::from(found.message_count()))
     }
 
     async fn exists(&self, session: &Session, queue: &str) -> Result<()> {
@@ -164,8 +176,8 @@ impl Topology {
 
     async fn exchange(&self, session: &Session, name: &str, kind: ExchangeKind, arguments: FieldTable) -> Result<()> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let channel = self.channel(session).await?;
-        match channel.exchange_declare(short(name), kind, options, arguments).await {
+        let (_turn, channel) = self.channel(session).await?;
+        match session.answer(channel.exchange_declare(short(name), kind, options, arguments)).await {
             Ok(()) => Ok(()),
             Err(cause) if error::soft(&cause) == Some(AMQPSoftError::PRECONDITIONFAILED) => {
                 tracing::info!(
@@ -208,33 +220,36 @@ impl Topology {
 
     async fn declare(&self, session: &Session, name: &str, arguments: FieldTable) -> lapin::Result<()> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let channel = self.open(session).await?;
-        channel.queue_declare(short(name), options, arguments).await.map(drop)
+        let (_turn, channel) = self.open(session).await?;
+        session.answer(channel.queue_declare(short(name), options, arguments)).await.map(drop)
     }
 
     async fn bind(&self, session: &Session, queue: &str, exchange: &str) -> Result<()> {
-        let channel = self.channel(session).await?;
+        let (_turn, channel) = self.channel(session).await?;
         let options = QueueBindOptions::default();
-        let bound = channel.queue_bind(short(queue), short(exchange), "#".into(), options, FieldTable::default()).await;
+        let binding = channel.queue_bind(short(queue), short(exchange), "#".into(), options, FieldTable::default());
+        let bound = session.answer(binding).await;
         bound.map_err(|cause| error::from(&format!("queue {queue:?} cannot be bound to exchange {exchange:?}"), &cause))
     }
 
-    async fn channel(&self, session: &Session) -> Result<Channel> {
+    async fn channel(&self, session: &Session) -> Result<(Turn<'_>, Channel)> {
         self.open(session).await.map_err(|cause| error::from("no channel to declare on", &cause))
     }
 
-    /// The channel to declare on, a new one when the last was closed.
-    async fn open(&self, session: &Session) -> lapin::Result<Channel> {
+    /// The channel to declare on, a new one when the last was closed, and the turn to ask something on it: a refusal would be the answer to
+    /// everything else that is asked on it at that time.
+    async fn open(&self, session: &Session) -> lapin::Result<(Turn<'_>, Channel)> {
         let mut kept = self.channel.lock().await;
         if let Some((epoch, channel)) = &*kept
             && *epoch == session.epoch
             && channel.status().connected()
         {
-            return Ok(channel.clone());
+            let channel = channel.clone();
+            return Ok((kept, channel));
         }
         let channel = session.channel().await?;
         *kept = Some((session.epoch, channel.clone()));
-        Ok(channel)
+        Ok((kept, channel))
     }
 }
 

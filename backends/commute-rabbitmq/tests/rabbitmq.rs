@@ -332,3 +332,48 @@ async fn a_subscription_opens_however_often_its_connection_is_cut_meanwhile() {
         assert_eq!(numbers(&take(&mut subscription, 1).await), ["1"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishing_goes_on_when_somebody_deletes_an_exchange() {
+    let (broker, strict) = (connect("").await, connect("declare=false").await);
+    let (topic, other) = (name("deleted"), name("other"));
+    for topic in [&topic, &other] {
+        broker.publish(vec![event(topic, 1)]).await.unwrap();
+        strict.publish(vec![event(topic, 2)]).await.unwrap();
+    }
+    let (_connection, channel) = somebody().await;
+    channel.exchange_delete(topic.as_str().into(), Default::default()).await.unwrap();
+    // Who may not declare says so, and is not held up by it.
+    refused(within(strict.publish(vec![event(&topic, 3)])).await, Code::TopologyMissing);
+    within(strict.publish(vec![event(&other, 3)])).await.unwrap();
+    // Who may makes it again.
+    within(broker.publish(vec![event(&topic, 4)])).await.unwrap();
+    let mut subscription = broker.subscribe(spec(&topic)).await.unwrap();
+    assert_eq!(numbers(&take(&mut subscription, 3).await), ["1", "2", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_released_comes_back_while_the_backlog_is_asked_again_and_again() {
+    let topic = name("asked");
+    let broker = connect("").await;
+    let mut subscription = broker.subscribe(spec(&topic)).await.unwrap();
+    broker.publish(vec![event(&topic, 1)]).await.unwrap();
+    let taken = take(&mut subscription, 1).await;
+    let park = Settlement::Park { tag: taken[0].tag, attempts: 3, lanes: Vec::new(), reason: None };
+    subscription.settler.settle(vec![park]).await.unwrap();
+    subscription.settler.unpark(vec![taken[0].tag]).await.unwrap();
+    drop(subscription);
+    broker.close().await.unwrap();
+    let broker = connect("").await;
+    let mut subscription = broker.subscribe(spec(&topic)).await.unwrap();
+    let settler = subscription.settler.clone();
+    let asking = async {
+        loop {
+            settler.backlog().await.unwrap();
+        }
+    };
+    tokio::select! {
+        taken = take(&mut subscription, 1) => assert_eq!(numbers(&taken), ["1"]),
+        () = asking => {}
+    }
+}
