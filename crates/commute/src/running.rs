@@ -112,10 +112,12 @@ impl Running {
     /// Releases a parked lane, and with it every lane that its events hold; they come back in the order in which they
     /// were set aside, before anything that arrives later, and are tried anew. Answers how many came back.
     ///
+    /// It is done to the end even if the future is dropped.
+    ///
     /// # Errors
     /// `NotParked` when the lane is not parked; the broker's otherwise.
     pub async fn release(&self, lane: Lane) -> Result<usize> {
-        parking::release(&self.engine, lane).await
+        self.operator.to_the_end(move |engine| async move { parking::release(&engine, lane).await }).await
     }
 
     /// The parked lanes, each once, in the order in which they were parked.

@@ -1,0 +1,54 @@
+//! A broker that keeps the app waiting, or answers wrongly: nothing is lost, and nothing is waited for without end.
+
+mod kit;
+mod script;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use commute::prelude::*;
+use commute::{Key, Running};
+use kit::{Log, Ping, started};
+use script::Script;
+
+fn tens(ping: &Ping) -> Footprint {
+    writes(("ten", ping.n / 10)).into()
+}
+
+/// Fails until it is mended.
+async fn mended(ping: Ping, State(mended): State<Arc<AtomicBool>>, State(log): State<Log>) -> Result<(), HandlerError> {
+    if !mended.load(Ordering::SeqCst) {
+        return Err(HandlerError::retry("broken"));
+    }
+    log.add(ping.n.to_string());
+    Ok(())
+}
+
+fn app(script: &Script, is_mended: &Arc<AtomicBool>, log: &Log) -> App {
+    let handler = handler(mended).footprint(tens).retry(Backoff::never()).when_exhausted(Exhausted::Park);
+    App::new("app").broker(script.broker.clone()).state(is_mended.clone()).state(log.clone()).on("pings", handler)
+}
+
+async fn running(script: &Script, is_mended: &Arc<AtomicBool>, log: &Log) -> Running {
+    started(app(script, is_mended, log)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_done_to_the_end_even_if_nobody_waits_for_it_any_more() {
+    let (script, mended, log) = (Script::new(), Arc::default(), Log::default());
+    let app = running(&script, &mended, &log).await;
+    script.deliver(1, [10, 11]).await;
+    assert_eq!(script.settled(2).await, ["park 1/10", "park 1/11"]);
+    mended.store(true, Ordering::SeqCst);
+    script.ends.unparking.shut();
+    tokio::select! {
+        back = app.release(("ten", 1_u64).lane()) => panic!("{back:?}"),
+        () = script.ends.unparking.held() => {}
+    }
+    script.ends.unparking.open();
+    script.deliver(1, [12]).await;
+    assert_eq!(script.settled(3).await, ["ack 1/10", "ack 1/11", "ack 1/12"]);
+    assert_eq!(log.taken(), ["10", "11", "12"]);
+    assert!(app.parked_lanes().is_empty());
+    app.stop().await.unwrap();
+}
