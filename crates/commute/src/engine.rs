@@ -574,6 +574,8 @@ impl Dispatch {
                     let counter = &engine.subscriptions[event.subscription].counters.retrying;
                     counter.fetch_sub(1, Ordering::Relaxed);
                     ready += usize::from(self.admit(*event, None, engine));
+                    // It may be set aside or go back, which makes room, and no worker has it who would say so.
+                    engine.room.notify_waiters();
                 }
             }
         }
