@@ -100,7 +100,7 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
     // One look at the clock for each event: the end of one is the beginning of the next.
     let mut started = Instant::now();
     while let Some(mut job) = jobs.pop() {
-        if engine.subscriptions[job.subscription].revoked.contains(job.tag.incarnation) {
+        if engine.is_revoked(&job) {
             over.push(&job, Duration::ZERO, Settlement::Return { tag: job.tag });
             continue;
         }

@@ -4,6 +4,7 @@ mod kit;
 mod script;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use commute::prelude::*;
 use commute::{Key, Lane, Running, Timestamp};
@@ -107,4 +108,57 @@ async fn the_contract_says_what_the_server_is_and_what_it_gives_less() {
     let text = contract.to_string();
     assert!(text.contains("\n  server: Script 3.1\n") && text.contains("warning: Script 3.1: it is slow"), "{text}");
     running.stop().await.unwrap();
+}
+
+/// Waits until the consumer has heard of every change: it acts on one when it takes it.
+async fn heard(script: &Script) {
+    while script.change.capacity() < script.change.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs until the test lets it end, and fails then if its number says so.
+async fn failing(ping: Ping, State(gate): State<Arc<Semaphore>>, State(log): State<Log>) -> Result<(), HandlerError> {
+    held(ping.clone(), State(gate), State(log)).await;
+    match ping.n {
+        10 => Err(HandlerError::retry("broken")),
+        _ => Ok(()),
+    }
+}
+
+/// 10 runs when its assignment goes, and fails afterwards; 11 belongs to the next assignment. Answers what is settled.
+async fn one_fails_after_its_assignment_went(backoff: Backoff, on_failure: OnFailure) -> Vec<String> {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(0)), Log::default());
+    let handler = handler(failing).footprint(tens).retry(backoff).on_failure(on_failure);
+    let app = App::new("app").broker(script.broker.clone()).state(gate.clone()).state(log.clone());
+    let app = started(app.look_ahead(1).on("pings", handler.when_exhausted(Exhausted::Park))).await;
+    script.deliver(1, [10]).await;
+    begun(&log, "10 begins").await;
+    script.change.send(Change::Revoked(1)).await.unwrap();
+    heard(&script).await;
+    gate.add_permits(2);
+    script.deliver(2, [11]).await;
+    let mut settled = Vec::new();
+    while !settled.contains(&"ack 2/11".to_owned()) {
+        settled.extend(script.settled(1).await);
+    }
+    assert!(app.parked_lanes().is_empty());
+    assert_eq!((app.stats().subscriptions[0].parked, app.stats().subscriptions[0].retrying), (0, 0));
+    app.stop().await.unwrap();
+    settled
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_fails_for_the_last_time_after_its_assignment_went_is_not_parked_here() {
+    let settled = one_fails_after_its_assignment_went(Backoff::never(), OnFailure::HoldLane).await;
+    assert_eq!(settled, ["return 1/10", "ack 2/11"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_fails_after_its_assignment_went_does_not_wait_here_for_its_next_attempt() {
+    for on_failure in [OnFailure::HoldLane, OnFailure::ReleaseLane] {
+        let backoff = Backoff::fixed(Duration::from_secs(3600));
+        let settled = one_fails_after_its_assignment_went(backoff, on_failure).await;
+        assert_eq!(settled, ["defer 1/10", "return 1/10", "ack 2/11"]);
+    }
 }
