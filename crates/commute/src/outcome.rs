@@ -13,9 +13,9 @@ use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
 use crate::trace::TraceParent;
 
-/// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
-/// broken database, short enough not to be noticed after a single hiccup.
-const LOST_DELAY: Duration = Duration::from_millis(100);
+/// What was lost through no fault of its events, a transaction or a payload, is tried again after this: long enough not to
+/// spin on a broken database, short enough not to be noticed after a single hiccup.
+pub(crate) const LOST_DELAY: Duration = Duration::from_millis(100);
 
 /// Counts a success.
 pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {

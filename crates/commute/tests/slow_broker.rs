@@ -5,9 +5,10 @@ mod script;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use commute::prelude::*;
-use commute::{Key, Running};
+use commute::{Code, Envelope, Error, Key, Running};
 use kit::{Log, Ping, started};
 use script::Script;
 
@@ -51,4 +52,33 @@ async fn a_release_is_done_to_the_end_even_if_nobody_waits_for_it_any_more() {
     assert_eq!(log.taken(), ["10", "11", "12"]);
     assert!(app.parked_lanes().is_empty());
     app.stop().await.unwrap();
+}
+
+/// One payload is held, so that of 11 is read again when 10 is over.
+async fn one_is_read_again(script: &Script, answer: Result<Vec<Envelope>, Error>, log: &Log) -> Running {
+    script.ends.unreadable.lock().unwrap().push_back(answer);
+    let app = started(app(script, &Arc::new(true.into()), log).look_ahead(1)).await;
+    script.deliver(1, [10, 11]).await;
+    app
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_cannot_be_read_for_a_while_is_read_later() {
+    let (script, log) = (Script::new(), Log::default());
+    let away = Err(Error::new(Code::BrokerUnavailable, "it is away"));
+    let app = one_is_read_again(&script, away, &log).await;
+    script.deliver(1, [12]).await;
+    assert_eq!(script.settled(3).await, ["ack 1/10", "ack 1/11", "ack 1/12"]);
+    assert_eq!(log.taken(), ["10", "11", "12"]);
+    assert!(script.ends.unreadable.lock().unwrap().is_empty());
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_is_not_answered_stops_the_app_instead_of_its_lane() {
+    let (script, log) = (Script::new(), Log::default());
+    let app = one_is_read_again(&script, Ok(Vec::new()), &log).await;
+    let failed = tokio::time::timeout(Duration::from_secs(60), app.failed()).await;
+    assert_eq!(failed.unwrap().code(), Code::NotFound);
+    assert_eq!(log.taken(), ["10"]);
 }

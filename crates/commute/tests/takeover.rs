@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute::prelude::*;
-use commute::{Key, Lane, Running, Timestamp};
+use commute::{Code, Error, Key, Lane, Running, Timestamp};
 use commute_core::{Change, DeliveryTag, Mode, Parked};
 use kit::{Log, Ping, started};
 use script::Script;
@@ -161,4 +161,23 @@ async fn an_event_that_fails_after_its_assignment_went_does_not_wait_here_for_it
         let settled = one_fails_after_its_assignment_went(backoff, on_failure).await;
         assert_eq!(settled, ["defer 1/10", "return 1/10", "ack 2/11"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_cannot_be_read_again_because_its_assignment_went_stops_nothing() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(1)), Log::default());
+    let app = App::new("app").broker(script.broker.clone()).state(gate.clone()).state(log.clone());
+    let app = started(app.look_ahead(1).on("pings", handler(held).footprint(tens))).await;
+    script.ends.reading.shut();
+    // One payload is held, so that of 11 is read again when 10 is over.
+    script.deliver(1, [10, 11]).await;
+    script.ends.reading.held().await;
+    script.change.send(Change::Revoked(1)).await.unwrap();
+    heard(&script).await;
+    script.ends.unreadable.lock().unwrap().push_back(Err(Error::new(Code::NotFound, "it went")));
+    script.ends.reading.open();
+    gate.add_permits(1);
+    script.deliver(2, [12]).await;
+    assert_eq!(script.settled(3).await, ["ack 1/10", "return 1/11", "ack 2/12"]);
+    app.stop().await.unwrap();
 }
