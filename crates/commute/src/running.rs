@@ -157,12 +157,12 @@ impl Running {
         let engine = self.engine.clone();
         let deadline = tokio::time::Instant::now() + self.drain;
         engine.stop.receiving.cancel();
-        let mut receivers = Vec::new();
-        for consumer in self.consumers.drain(..) {
-            receivers.extend(consumer.await);
-        }
-        engine.stop.working.cancel();
+        let (mut consumers, mut receivers) = (std::mem::take(&mut self.consumers), Vec::new());
         let drained = async {
+            for consumer in &mut consumers {
+                receivers.push(consumer.await);
+            }
+            engine.stop.working.cancel();
             self.workers.wait().await;
             while engine.dispatch().transacting > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -179,6 +179,7 @@ impl Running {
             }
             () = engine.stop.everything.cancelled() => {}
         }
+        engine.stop.working.cancel();
         let left = Left {
             unhandled: engine.dispatch().in_flight.iter().sum(),
             staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
@@ -191,6 +192,11 @@ impl Running {
             store.close().await?;
         }
         self.others.wait().await;
+        // A consumer that did not end in time waits for the broker.
+        for consumer in consumers.into_iter().skip(receivers.len()) {
+            consumer.abort();
+            receivers.push(consumer.await);
+        }
         drop(receivers);
         #[cfg(feature = "admin")]
         if let Some(admin) = self.admin.take() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use commute::prelude::*;
 use commute::{Code, Envelope, Error, Key, Running};
+use commute_core::Change;
 use kit::{Log, Ping, started};
 use script::Script;
 
@@ -81,4 +82,15 @@ async fn a_payload_that_is_not_answered_stops_the_app_instead_of_its_lane() {
     let failed = tokio::time::timeout(Duration::from_secs(60), app.failed()).await;
     assert_eq!(failed.unwrap().code(), Code::NotFound);
     assert_eq!(log.taken(), ["10"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_longer_than_the_drain_time_for_a_broker_that_does_not_say_what_is_parked() {
+    let (script, log) = (Script::new(), Log::default());
+    let app = started(app(&script, &Arc::default(), &log).drain(Duration::from_secs(1))).await;
+    script.ends.looking.shut();
+    script.change.send(Change::Assigned(1)).await.unwrap();
+    script.ends.looking.held().await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), app.stop()).await;
+    stopped.expect("an end").unwrap();
 }
