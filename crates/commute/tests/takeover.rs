@@ -181,3 +181,18 @@ async fn a_payload_that_cannot_be_read_again_because_its_assignment_went_stops_n
     assert_eq!(script.settled(3).await, ["ack 1/10", "return 1/11", "ack 2/12"]);
     app.stop().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_not_idle_while_deliveries_wait_for_a_change_to_be_heard() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(1)), Log::default());
+    let app = app(&script, &gate, &log).await;
+    script.ends.looking.shut();
+    *script.ends.along.lock().unwrap() = Some(Change::Assigned(1));
+    script.deliver(1, [10]).await;
+    script.ends.looking.held().await;
+    assert!(!app.is_idle().await.unwrap());
+    script.ends.looking.open();
+    app.idle().await.unwrap();
+    assert_eq!(log.taken(), ["10 begins", "10 ends"]);
+    app.stop().await.unwrap();
+}
