@@ -33,6 +33,8 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
             }
             taken = take(&engine, n, &mut *receiver, &mut turn) => taken,
         };
+        let count = taken.as_ref().map_or(0, Vec::len);
+        engine.in_hand.fetch_add(count, Ordering::AcqRel);
         // A change that came together with deliveries is heard before they are admitted.
         while let Some(change) = settler.changed().now_or_never() {
             hear(&engine, n, change).await;
@@ -40,8 +42,6 @@ pub(crate) async fn consume(engine: Arc<Engine>, n: usize, mut receiver: Box<dyn
         match taken {
             Ok(deliveries) if deliveries.is_empty() => return receiver,
             Ok(deliveries) => {
-                let count = deliveries.len();
-                engine.in_hand.fetch_add(count, Ordering::AcqRel);
                 let open = engine.admission.read().await;
                 admit(&engine, n, deliveries, turn);
                 drop(open);

@@ -329,6 +329,12 @@ impl Engine {
         Ok(outgoing)
     }
 
+    /// Whether another instance has taken an event over that a worker has. Who keeps the event otherwise must ask under the
+    /// lock: what is kept before the incarnation is marked, the take-over finds when it locks.
+    pub(crate) fn is_revoked(&self, job: &Job) -> bool {
+        self.subscriptions[job.subscription].revoked.contains(job.tag.incarnation)
+    }
+
     /// In whose name events are published now.
     pub(crate) fn signer(&self) -> Signer<'_> {
         Signer { name: &self.name, now: self.clock.now(), given: self.broker.capabilities() }
@@ -476,7 +482,7 @@ impl Dispatch {
     /// The event failed and waits for its next attempt. It keeps its lanes. Answers how many became ready all the same,
     /// because it went back to the broker.
     pub(crate) fn hold(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
-        if engine.subscriptions[job.subscription].gate.is_shut() {
+        if engine.subscriptions[job.subscription].gate.is_shut() || engine.is_revoked(&job) {
             return self.return_to_broker(&job, engine);
         }
         let keep_payload = self.payloads < engine.limits.window;
@@ -493,14 +499,19 @@ impl Dispatch {
         0
     }
 
-    /// The subscription is paused: the event is delivered again when it goes on. Answers how many became ready.
+    /// The subscription is paused, or another instance has taken over: the event is delivered again, when it goes on or there.
+    /// Answers how many became ready.
     pub(crate) fn return_to_broker(&mut self, job: &Job, engine: &Engine) -> usize {
         engine.settle.push([(job.subscription, Settlement::Return { tag: job.tag })]);
+        engine.room.notify_waiters();
         self.complete(job.ticket, Duration::ZERO)
     }
 
     /// The event failed and waits for its next attempt. Its lanes go on; it queues again when it is due.
     pub(crate) fn release(&mut self, job: Job, until: Instant, next_attempt: u32, engine: &Engine) -> usize {
+        if engine.is_revoked(&job) {
+            return self.return_to_broker(&job, engine);
+        }
         let Some(mut event) = self.remove(job.ticket) else { return 0 };
         event.attempt = next_attempt;
         event.envelope = job.envelope;
@@ -513,8 +524,13 @@ impl Dispatch {
         ready
     }
 
-    /// The event and everything that waits behind it are set aside, in order.
-    pub(crate) fn park(&mut self, job: &Job, scope: ParkScope, reason: String, engine: &Engine) {
+    /// The event and everything that waits behind it are set aside, in order; nothing is when another instance has taken the
+    /// event over. Answers whether it is parked here.
+    pub(crate) fn park(&mut self, job: &Job, scope: ParkScope, reason: String, engine: &Engine) -> bool {
+        if engine.is_revoked(job) {
+            self.return_to_broker(job, engine);
+            return false;
+        }
         let mut reason = Some(reason);
         for parked in self.scheduler.park(job.ticket, scope) {
             let Some(event) = self.remove(parked.ticket) else { continue };
@@ -522,6 +538,7 @@ impl Dispatch {
             let attempts = if parked.ticket == job.ticket { event.attempt } else { event.attempt - 1 };
             self.set_aside(&event, attempts, parked.lanes.into_vec(), reason.take(), engine);
         }
+        true
     }
 
     fn set_aside(
@@ -574,6 +591,8 @@ impl Dispatch {
                     let counter = &engine.subscriptions[event.subscription].counters.retrying;
                     counter.fetch_sub(1, Ordering::Relaxed);
                     ready += usize::from(self.admit(*event, None, engine));
+                    // It may be set aside or go back, which makes room, and no worker has it who would say so.
+                    engine.room.notify_waiters();
                 }
             }
         }

@@ -13,9 +13,9 @@ use crate::reply;
 use crate::retry::{Exhausted, OnFailure};
 use crate::trace::TraceParent;
 
-/// A transaction that was lost through no fault of its events is run again after this: long enough not to spin on a
-/// broken database, short enough not to be noticed after a single hiccup.
-const LOST_DELAY: Duration = Duration::from_millis(100);
+/// What was lost through no fault of its events, a transaction or a payload, is tried again after this: long enough not to
+/// spin on a broken database, short enough not to be noticed after a single hiccup.
+pub(crate) const LOST_DELAY: Duration = Duration::from_millis(100);
 
 /// Counts a success.
 pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
@@ -107,9 +107,11 @@ pub(crate) fn failed(engine: &Engine, job: Job, context: &Context, error: Handle
             Exhausted::Skip => give_up(engine, job, context, Code::AttemptsExhausted, error.reason()),
             Exhausted::Park | Exhausted::ParkPrimary => {
                 let reason = format!("{} ({})", error.reason(), error.code());
-                tracing::warn!(app = %engine.name, event = %context.envelope.id, %reason, "an event is parked with its lanes");
-                engine.dispatch().park(&job, handler.park_scope(), reason, engine);
-                tell_parked(engine, context, job.attempt, Code::AttemptsExhausted, &error.reason());
+                let parked = engine.dispatch().park(&job, handler.park_scope(), reason.clone(), engine);
+                if parked {
+                    tracing::warn!(app = %engine.name, event = %context.envelope.id, %reason, "an event is parked with its lanes");
+                    tell_parked(engine, context, job.attempt, Code::AttemptsExhausted, &error.reason());
+                }
                 engine.work.notify_one();
                 engine.room.notify_waiters();
             }

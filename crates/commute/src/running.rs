@@ -112,10 +112,12 @@ impl Running {
     /// Releases a parked lane, and with it every lane that its events hold; they come back in the order in which they
     /// were set aside, before anything that arrives later, and are tried anew. Answers how many came back.
     ///
+    /// It is done to the end even if the future is dropped.
+    ///
     /// # Errors
     /// `NotParked` when the lane is not parked; the broker's otherwise.
     pub async fn release(&self, lane: Lane) -> Result<usize> {
-        parking::release(&self.engine, lane).await
+        self.operator.to_the_end(move |engine| async move { parking::release(&engine, lane).await }).await
     }
 
     /// The parked lanes, each once, in the order in which they were parked.
@@ -155,12 +157,12 @@ impl Running {
         let engine = self.engine.clone();
         let deadline = tokio::time::Instant::now() + self.drain;
         engine.stop.receiving.cancel();
-        let mut receivers = Vec::new();
-        for consumer in self.consumers.drain(..) {
-            receivers.extend(consumer.await);
-        }
-        engine.stop.working.cancel();
+        let (mut consumers, mut receivers) = (std::mem::take(&mut self.consumers), Vec::new());
         let drained = async {
+            for consumer in &mut consumers {
+                receivers.push(consumer.await);
+            }
+            engine.stop.working.cancel();
             self.workers.wait().await;
             while engine.dispatch().transacting > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -177,6 +179,7 @@ impl Running {
             }
             () = engine.stop.everything.cancelled() => {}
         }
+        engine.stop.working.cancel();
         let left = Left {
             unhandled: engine.dispatch().in_flight.iter().sum(),
             staged: self.outbox.as_ref().map_or(0, |outbox| outbox.len()),
@@ -189,6 +192,11 @@ impl Running {
             store.close().await?;
         }
         self.others.wait().await;
+        // A consumer that did not end in time waits for the broker.
+        for consumer in consumers.into_iter().skip(receivers.len()) {
+            consumer.abort();
+            receivers.push(consumer.await);
+        }
         drop(receivers);
         #[cfg(feature = "admin")]
         if let Some(admin) = self.admin.take() {

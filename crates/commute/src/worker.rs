@@ -9,12 +9,12 @@ use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
-use commute_core::{Context, HandlerError, Outcome, Settlement};
+use commute_core::{Code, Context, Error, HandlerError, Outcome, Settlement};
 use tokio::time::Instant;
 
 use crate::engine::{Dispatch, Engine, Job};
 use crate::handler::{Handling, Invocation, guarded};
-use crate::outcome::{failed, succeeded, transact};
+use crate::outcome::{LOST_DELAY, failed, succeeded, transact};
 use crate::trace::{self, TraceParent};
 
 /// A claim hands out at most this many: enough to make its cost invisible beside the smallest handler.
@@ -92,15 +92,11 @@ fn claim(engine: &Engine, over: &mut Over, tickets: &mut Vec<commute_scheduler::
 }
 
 async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
-    if let Err(error) = fetch_ghosts(engine, jobs).await {
-        engine.fail(error);
-        jobs.clear();
-        return;
-    }
+    complete_payloads(engine, jobs).await;
     // One look at the clock for each event: the end of one is the beginning of the next.
     let mut started = Instant::now();
     while let Some(mut job) = jobs.pop() {
-        if engine.subscriptions[job.subscription].revoked.contains(job.tag.incarnation) {
+        if engine.is_revoked(&job) {
             over.push(&job, Duration::ZERO, Settlement::Return { tag: job.tag });
             continue;
         }
@@ -196,11 +192,55 @@ fn conclude(
     }
 }
 
-/// Reads again the payloads that were dropped while their events waited.
-async fn fetch_ghosts(engine: &Engine, jobs: &mut [Job]) -> commute_core::Result<()> {
+/// Gives every job its payload. What went to another instance goes back, because it may not be readable here any more, and what
+/// cannot be read for a while waits. No job is left when the app cannot go on.
+async fn complete_payloads(engine: &Engine, jobs: &mut Vec<Job>) {
     if jobs.iter().all(|job| job.envelope.is_some()) {
-        return Ok(());
+        return;
     }
+    loop {
+        take_out(engine, jobs, |job| engine.is_revoked(job), |dispatch, job| dispatch.return_to_broker(&job, engine));
+        let Err(error) = fetch_ghosts(engine, jobs).await else { return };
+        if jobs.iter().any(|job| engine.is_revoked(job)) {
+            continue;
+        }
+        if !error.is_retryable() {
+            engine.fail(error);
+            jobs.clear();
+            return;
+        }
+        tracing::warn!(app = %engine.name, %error, "payloads cannot be read again, and are tried later");
+        let later = Instant::now() + LOST_DELAY;
+        take_out(
+            engine,
+            jobs,
+            |job| job.envelope.is_none(),
+            |dispatch, job| {
+                let attempt = job.attempt;
+                dispatch.hold(job, later, attempt, engine)
+            },
+        );
+        return;
+    }
+}
+
+/// Does with some jobs what answers how many others became ready by it.
+fn take_out(
+    engine: &Engine,
+    jobs: &mut Vec<Job>,
+    which: impl Fn(&Job) -> bool,
+    what: impl Fn(&mut Dispatch, Job) -> usize,
+) {
+    let mut dispatch = engine.dispatch();
+    let ready: usize = jobs.extract_if(.., |job| which(job)).map(|job| what(&mut dispatch, job)).sum();
+    drop(dispatch);
+    if ready > 0 {
+        engine.work.notify_one();
+    }
+}
+
+/// Reads again the payloads that were dropped while their events waited.
+async fn fetch_ghosts(engine: &Engine, jobs: &mut [Job]) -> Result<(), Error> {
     for (n, subscription) in engine.subscriptions.iter().enumerate() {
         let ghost = |job: &Job| job.subscription == n && job.envelope.is_none();
         let tags: Vec<_> = jobs.iter().filter(|job| ghost(job)).map(|job| job.tag).collect();
@@ -208,6 +248,10 @@ async fn fetch_ghosts(engine: &Engine, jobs: &mut [Job]) -> commute_core::Result
             continue;
         }
         let envelopes = subscription.settler.read(&tags).await?;
+        if envelopes.len() != tags.len() {
+            let detail = format!("{} payloads are asked for again, and {} are answered", tags.len(), envelopes.len());
+            return Err(Error::new(Code::NotFound, detail));
+        }
         for (job, envelope) in jobs.iter_mut().filter(|job| ghost(job)).zip(envelopes) {
             job.envelope = Some(Arc::new(envelope));
         }

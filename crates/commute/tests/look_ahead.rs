@@ -1,9 +1,13 @@
 //! A hot key, far more events than payloads are held, and what passes it.
 
 mod kit;
+mod script;
+
+use std::time::Duration;
 
 use commute::prelude::*;
 use kit::{Log, Ping, broker, started};
+use script::Script;
 
 #[tokio::test(start_paused = true)]
 async fn a_hot_key_does_not_stop_the_reader_and_keeps_its_order_when_payloads_are_read_again() {
@@ -64,4 +68,35 @@ async fn the_reader_does_not_run_ahead_of_the_payloads_that_are_held_while_there
     gate.add_permits(1);
     app.idle().await.unwrap();
     assert_eq!(app.stats().handled(), ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_set_aside_when_it_queues_again_makes_room_for_the_next() {
+    /// 11 is a little later than the others, and touches two lanes.
+    async fn failing(ping: Ping) -> Result<(), HandlerError> {
+        match ping.n {
+            30 => return Ok(()),
+            11 => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => {}
+        }
+        Err(HandlerError::retry("broken"))
+    }
+    let lanes = |ping: &Ping| match ping.n {
+        11 => [writes(("ten", 1_u64)), writes(("ten", 2_u64))].into(),
+        n => writes(("ten", n / 10)).into(),
+    };
+    let script = Script::new();
+    let backoff = Backoff::fixed(Duration::from_millis(100)).attempts(2);
+    let handler = handler(failing).footprint(lanes).retry(backoff);
+    let handler = handler.when_exhausted(Exhausted::Park).on_failure(OnFailure::ReleaseLane);
+    let app = App::new("app").broker(script.broker.clone()).look_ahead(2).on("pings", handler);
+    let app = started(app).await;
+    for n in [10, 11, 20, 30] {
+        script.deliver(1, [n]).await;
+    }
+    let settled = script.settled(7).await;
+    // 10 is parked, 11 queues again behind it, and 20 behind 11: then there is room for two, and nothing runs.
+    let told = ["defer 1/10", "park 1/10", "defer 1/11", "park 1/11", "defer 1/20", "park 1/20", "ack 1/30"];
+    assert_eq!(settled, told);
+    app.stop().await.unwrap();
 }

@@ -1,192 +1,17 @@
 //! What is ours may change: deliveries go to another instance, and parked lanes come from one.
 
 mod kit;
+mod script;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use commute::prelude::*;
-use commute::{Envelope, Error, Key, Lane, Receipt, Running, SharedBroker, Timestamp};
-use commute_core::{
-    BoxFuture, Broker, Capabilities, Change, Delivery, DeliveryTag, Durability, GroupOrder, Mode, Ordering, Outgoing,
-    Parked, Receiver, Server, Settlement, Settler, Subscription, SubscriptionSpec,
-};
+use commute::{Code, Error, Key, Lane, Running, Timestamp};
+use commute_core::{Change, DeliveryTag, Mode, Parked};
 use kit::{Log, Ping, started};
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc};
-
-type Result<T> = std::result::Result<T, Error>;
-
-/// A broker that does what a test says, and remembers what it was told.
-struct Scripted {
-    capabilities: Capabilities,
-    server: Server,
-    deliveries: Mutex<Option<mpsc::Receiver<Vec<Delivery>>>>,
-    ends: Arc<Ends>,
-}
-
-struct Ends {
-    changes: AsyncMutex<mpsc::Receiver<Change>>,
-    parked: Mutex<Vec<Parked>>,
-    settled: Mutex<Vec<Settlement>>,
-    told: Notify,
-}
-
-struct Inlet(mpsc::Receiver<Vec<Delivery>>);
-struct Outlet(Arc<Ends>);
-
-impl Broker for Scripted {
-    fn driver(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn address(&self) -> &str {
-        "here"
-    }
-
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn server(&self) -> Option<&Server> {
-        Some(&self.server)
-    }
-
-    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Vec<Receipt>>> {
-        Box::pin(async move { Ok(vec![Receipt { position: None, duplicate: false }; batch.len()]) })
-    }
-
-    fn subscribe(&self, _spec: SubscriptionSpec) -> BoxFuture<'_, Result<Subscription>> {
-        let deliveries = self.deliveries.lock().unwrap().take().expect("one subscription");
-        let settler = Arc::new(Outlet(self.ends.clone()));
-        Box::pin(async move { Ok(Subscription { receiver: Box::new(Inlet(deliveries)), settler }) })
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-impl Receiver for Inlet {
-    fn receive(&mut self, _max: usize) -> BoxFuture<'_, Result<Vec<Delivery>>> {
-        Box::pin(async { Ok(self.0.recv().await.unwrap_or_default()) })
-    }
-}
-
-impl Settler for Outlet {
-    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<'_, Result<()>> {
-        self.0.settled.lock().unwrap().extend(settlements);
-        self.0.told.notify_waiters();
-        Box::pin(async { Ok(()) })
-    }
-
-    fn read(&self, _tags: &[DeliveryTag]) -> BoxFuture<'_, Result<Vec<Envelope>>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn parked(&self) -> BoxFuture<'_, Result<Vec<Parked>>> {
-        let parked = self.0.parked.lock().unwrap().clone();
-        Box::pin(async { Ok(parked) })
-    }
-
-    fn unpark(&self, _tags: Vec<DeliveryTag>) -> BoxFuture<'_, Result<Vec<Delivery>>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn backlog(&self) -> BoxFuture<'_, Result<Option<u64>>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn changed(&self) -> BoxFuture<'_, Change> {
-        Box::pin(async {
-            match self.0.changes.lock().await.recv().await {
-                Some(change) => change,
-                None => std::future::pending().await,
-            }
-        })
-    }
-}
-
-/// The test's hands on the broker.
-struct Script {
-    broker: SharedBroker,
-    deliver: mpsc::Sender<Vec<Delivery>>,
-    change: mpsc::Sender<Change>,
-    ends: Arc<Ends>,
-}
-
-impl Script {
-    fn new() -> Self {
-        let (deliver, deliveries) = mpsc::channel(8);
-        let (change, changes) = mpsc::channel(8);
-        let capabilities = Capabilities {
-            durability: Durability::Synced,
-            ordering: Ordering::Partition,
-            group_order: GroupOrder::Partition,
-            shared: true,
-            atomic_settle: false,
-            confirmed_acks: true,
-            durable_retry: true,
-            durable_parking: true,
-            delayed_publish: false,
-            retained: true,
-            positions: false,
-            replay: false,
-            dedup_window: None,
-            inbox_retention: None,
-            max_event_bytes: 1 << 20,
-        };
-        let ends = Arc::new(Ends {
-            changes: AsyncMutex::new(changes),
-            parked: Mutex::default(),
-            settled: Mutex::default(),
-            told: Notify::new(),
-        });
-        let degradations = vec!["it is slow on Mondays".to_owned()];
-        let server = Server { product: "Script".to_owned(), version: Some("3.1".to_owned()), degradations };
-        let deliveries = Mutex::new(Some(deliveries));
-        let broker = Arc::new(Scripted { capabilities, server, deliveries, ends: ends.clone() });
-        Script { broker, deliver, change, ends }
-    }
-
-    async fn deliver(&self, incarnation: u32, numbers: impl IntoIterator<Item = u64>) {
-        let deliveries = numbers.into_iter().map(|n| Delivery {
-            envelope: Envelope::new("test", "test.ping", Timestamp(0), format!("{{\"n\":{n}}}").into()).into(),
-            tag: DeliveryTag { position: n, incarnation },
-            attempt: 1,
-            not_before: None,
-            published: Timestamp(0),
-            malformed: None,
-        });
-        self.deliver.send(deliveries.collect()).await.unwrap();
-    }
-
-    /// Waits until so many settlements have come, and says them in the order of their positions.
-    async fn settled(&self, count: usize) -> Vec<String> {
-        loop {
-            let told = self.ends.told.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
-            {
-                let mut settled = self.ends.settled.lock().unwrap();
-                if settled.len() >= count {
-                    settled.sort_by_key(|settlement| settlement.tag().position);
-                    return settled.drain(..).map(|settlement| said(&settlement)).collect();
-                }
-            }
-            tokio::time::timeout(Duration::from_secs(600), told).await.expect("settlements");
-        }
-    }
-}
-
-fn said(settlement: &Settlement) -> String {
-    let word = match settlement {
-        Settlement::Ack { .. } => "ack",
-        Settlement::Defer { .. } => "defer",
-        Settlement::Park { .. } => "park",
-        Settlement::Return { .. } => "return",
-    };
-    format!("{word} {}/{}", settlement.tag().incarnation, settlement.tag().position)
-}
+use script::Script;
+use tokio::sync::Semaphore;
 
 fn tens(ping: &Ping) -> Footprint {
     writes(("ten", ping.n / 10)).into()
@@ -283,4 +108,91 @@ async fn the_contract_says_what_the_server_is_and_what_it_gives_less() {
     let text = contract.to_string();
     assert!(text.contains("\n  server: Script 3.1\n") && text.contains("warning: Script 3.1: it is slow"), "{text}");
     running.stop().await.unwrap();
+}
+
+/// Waits until the consumer has heard of every change: it acts on one when it takes it.
+async fn heard(script: &Script) {
+    while script.change.capacity() < script.change.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs until the test lets it end, and fails then if its number says so.
+async fn failing(ping: Ping, State(gate): State<Arc<Semaphore>>, State(log): State<Log>) -> Result<(), HandlerError> {
+    held(ping.clone(), State(gate), State(log)).await;
+    match ping.n {
+        10 => Err(HandlerError::retry("broken")),
+        _ => Ok(()),
+    }
+}
+
+/// 10 runs when its assignment goes, and fails afterwards; 11 belongs to the next assignment. Answers what is settled.
+async fn one_fails_after_its_assignment_went(backoff: Backoff, on_failure: OnFailure) -> Vec<String> {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(0)), Log::default());
+    let handler = handler(failing).footprint(tens).retry(backoff).on_failure(on_failure);
+    let app = App::new("app").broker(script.broker.clone()).state(gate.clone()).state(log.clone());
+    let app = started(app.look_ahead(1).on("pings", handler.when_exhausted(Exhausted::Park))).await;
+    script.deliver(1, [10]).await;
+    begun(&log, "10 begins").await;
+    script.change.send(Change::Revoked(1)).await.unwrap();
+    heard(&script).await;
+    gate.add_permits(2);
+    script.deliver(2, [11]).await;
+    let mut settled = Vec::new();
+    while !settled.contains(&"ack 2/11".to_owned()) {
+        settled.extend(script.settled(1).await);
+    }
+    assert!(app.parked_lanes().is_empty());
+    assert_eq!((app.stats().subscriptions[0].parked, app.stats().subscriptions[0].retrying), (0, 0));
+    app.stop().await.unwrap();
+    settled
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_fails_for_the_last_time_after_its_assignment_went_is_not_parked_here() {
+    let settled = one_fails_after_its_assignment_went(Backoff::never(), OnFailure::HoldLane).await;
+    assert_eq!(settled, ["return 1/10", "ack 2/11"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_fails_after_its_assignment_went_does_not_wait_here_for_its_next_attempt() {
+    for on_failure in [OnFailure::HoldLane, OnFailure::ReleaseLane] {
+        let backoff = Backoff::fixed(Duration::from_secs(3600));
+        let settled = one_fails_after_its_assignment_went(backoff, on_failure).await;
+        assert_eq!(settled, ["defer 1/10", "return 1/10", "ack 2/11"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_cannot_be_read_again_because_its_assignment_went_stops_nothing() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(1)), Log::default());
+    let app = App::new("app").broker(script.broker.clone()).state(gate.clone()).state(log.clone());
+    let app = started(app.look_ahead(1).on("pings", handler(held).footprint(tens))).await;
+    script.ends.reading.shut();
+    // One payload is held, so that of 11 is read again when 10 is over.
+    script.deliver(1, [10, 11]).await;
+    script.ends.reading.held().await;
+    script.change.send(Change::Revoked(1)).await.unwrap();
+    heard(&script).await;
+    script.ends.unreadable.lock().unwrap().push_back(Err(Error::new(Code::NotFound, "it went")));
+    script.ends.reading.open();
+    gate.add_permits(1);
+    script.deliver(2, [12]).await;
+    assert_eq!(script.settled(3).await, ["ack 1/10", "return 1/11", "ack 2/12"]);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_not_idle_while_deliveries_wait_for_a_change_to_be_heard() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(1)), Log::default());
+    let app = app(&script, &gate, &log).await;
+    script.ends.looking.shut();
+    *script.ends.along.lock().unwrap() = Some(Change::Assigned(1));
+    script.deliver(1, [10]).await;
+    script.ends.looking.held().await;
+    assert!(!app.is_idle().await.unwrap());
+    script.ends.looking.open();
+    app.idle().await.unwrap();
+    assert_eq!(log.taken(), ["10 begins", "10 ends"]);
+    app.stop().await.unwrap();
 }

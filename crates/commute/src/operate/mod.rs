@@ -51,7 +51,7 @@ impl Operator {
     }
 
     /// Does something to the end, unless the app ends before.
-    async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Result<T>
+    pub(crate) async fn to_the_end<T, F>(&self, work: impl FnOnce(Arc<Engine>) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
