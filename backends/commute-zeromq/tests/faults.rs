@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commute_conformance::proxy::Proxy;
-use commute_core::{Change, Code, Delivery, Settlement, SharedBroker, SubscriptionSpec};
+use commute_core::{Change, Code, Delivery, Outgoing, Settlement, SharedBroker, SubscriptionSpec, Topic};
 use commute_embedded::storage::Memory;
 use commute_zeromq::{Node, NodeOptions};
 use futures_util::FutureExt;
@@ -355,4 +355,37 @@ async fn what_comes_for_one_who_does_not_receive_for_a_while_goes_to_others() {
     drop(receiving);
     within(one.publish(vec![event(1)])).await.expect("it is stored");
     assert_eq!(within(resting.receiver.receive(1)).await.expect("it comes").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_events_keeps_nobody_from_publishing_and_no_session_from_going_on() {
+    // A take that waits is one request, and everything that is answered behind it is kept.
+    let node = node(NodeOptions { max_in_flight: 1, ..NodeOptions::default() }).await;
+    let broker = connect(&node.url()).await;
+    let idle = SubscriptionSpec::new(Topic::new("idle").expect("a topic"), "g");
+    let mut subscription = within(broker.subscribe(idle)).await.expect("it opens");
+    let receiving = tokio::spawn(async move { (subscription.receiver.receive(9).await, subscription.settler) });
+    for n in 0..50 {
+        within(broker.publish(vec![event(n)])).await.expect("it is stored");
+    }
+    let last = Outgoing { topic: Topic::new("idle").expect("a topic"), ..event(50) };
+    within(broker.publish(vec![last])).await.expect("it is stored");
+    let (taken, settler) = within(receiving).await.expect("it comes");
+    assert_eq!(taken.expect("it comes").len(), 1);
+    assert!(futures_util::poll!(settler.changed()).is_pending(), "the session is the one in which it was opened");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_nobody_waited_for_takes_no_keys() {
+    let node = node(NodeOptions::default()).await;
+    let broker = connect(&node.url()).await;
+    let mut opening = broker.subscribe(SubscriptionSpec::new(topic(), "g"));
+    assert!(futures_util::poll!(&mut opening).is_pending());
+    drop(opening);
+    let mut subscription = within(broker.subscribe(SubscriptionSpec::new(topic(), "g"))).await.expect("it opens");
+    within(broker.publish((0..100).map(event).collect())).await.expect("they are stored");
+    let mut seen = 0;
+    while seen < 100 {
+        seen += within(subscription.receiver.receive(100)).await.expect("they come").len();
+    }
 }

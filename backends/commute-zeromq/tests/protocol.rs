@@ -78,6 +78,48 @@ async fn who_says_which_answers_it_has_may_go_on_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_take_that_waits_is_answered_before_the_client_could_say_too_little() {
+    let node = node(NodeOptions { max_in_flight: 4, ..NodeOptions::default() }).await;
+    let mut peer = subscribed(address(&node), &[], 9).await;
+    peer.ask("TAKE", 3, &take(600_000), b"").await;
+    let (mut below, mut taken) = (3, false);
+    for number in 4..100 {
+        // While it waits, no later answer can be said to be here.
+        let numbers = format!("{number} {below}");
+        peer.message(&[b"CM1", b"CONTROL", numbers.as_bytes(), br#"{"request":{"ask":"apps"}}"#, b""]).await;
+        let mut kind = peer.hear().await.expect("an answer").0;
+        if kind == "DELIVERIES" {
+            taken = true;
+            kind = peer.hear().await.expect("an answer").0;
+        }
+        assert_eq!(kind, "CONTROLLED");
+        if taken {
+            below = number + 1;
+        }
+    }
+    assert!(taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_did_not_fit_into_a_message_goes_back_with_what_goes_back_before_it() {
+    let node = node(NodeOptions { max_message_bytes: 8 << 10, ..NodeOptions::default() }).await;
+    let mut peer = subscribed(address(&node), &[], 9).await;
+    for (number, id) in ["a", "b", "c"].into_iter().enumerate() {
+        let mut event = publish(id);
+        event["events"][0]["size"] = json!(3000);
+        event["events"][0]["event"]["partitionkey"] = json!("one key");
+        peer.ask("PUBLISH", number as u64 + 3, &event, &[b'x'; 3000]).await;
+        assert_eq!(peer.hear().await.expect("an answer").0, "STORED");
+    }
+    let first = taken(&mut peer, 6).await;
+    assert_eq!(first.len(), 1);
+    let back = json!({ "do": "return", "position": first[0]["position"], "incarnation": first[0]["incarnation"] });
+    peer.ask("SETTLE", 7, &json!({ "subscription": 1, "settlements": [back] }), b"").await;
+    assert_eq!(peer.hear().await.expect("an answer").0, "SETTLED");
+    assert_eq!(taken(&mut peer, 8).await[0]["position"], first[0]["position"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_are_answered_those_of_the_protocol_and_those_of_zmtp() {
     let node = node(NodeOptions::default()).await;
     let (mut peer, _) = Peer::welcomed(address(&node)).await;

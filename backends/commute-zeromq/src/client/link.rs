@@ -40,6 +40,8 @@ const AHEAD: usize = 256 << 10;
 const TURNS: usize = 16;
 /// A node may send as much as this at once: more than it ever does, because what was taken back comes in one message.
 const MESSAGE_BYTES: usize = 1 << 30;
+/// After about so long what the node would not open again is tried again.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// The one connection of a client. Dropping it ends it as a crash would.
 pub(crate) struct Link {
@@ -199,6 +201,8 @@ struct Work {
     operators: Operators,
     /// Several publishers were answered at once.
     several: bool,
+    /// The node would not open again what was open.
+    refused: bool,
     session: String,
     max_in_flight: usize,
     max_message_bytes: usize,
@@ -236,6 +240,7 @@ impl Work {
             open: Vec::new(),
             operators,
             several: false,
+            refused: false,
             session: String::new(),
             max_in_flight: 1,
             max_message_bytes: 0,
@@ -408,7 +413,7 @@ impl Work {
             {
                 return Over::Broken(broken(cause));
             }
-            let room = self.outstanding.len() < self.max_in_flight;
+            let room = self.has_room();
             tokio::select! {
                 biased;
                 item = read.next() => {
@@ -437,7 +442,7 @@ impl Work {
                         tokio::task::yield_now().await;
                     }
                     // What waits already goes together.
-                    while self.outstanding.len() < self.max_in_flight && let Ok(asked) = self.asking.try_recv() {
+                    while self.has_room() && let Ok(asked) = self.asking.try_recv() {
                         self.begin(asked);
                     }
                 }
@@ -499,6 +504,14 @@ impl Work {
         }
     }
 
+    /// Whether more may be asked. Takes wait for events, and do not count; and what waits long must not keep the node from
+    /// hearing which answers are here.
+    fn has_room(&self) -> bool {
+        let unheard = self.next - self.below();
+        self.outstanding.len() < self.max_in_flight + self.open.len()
+            && unheard < (3 * self.max_in_flight + self.open.len()) as u64
+    }
+
     /// Every answer with a smaller number is here.
     fn below(&self) -> u64 {
         self.outstanding.first_key_value().map_or(self.next, |(first, _)| *first)
@@ -512,9 +525,10 @@ impl Work {
             if to.is_none() && !open.is_awaited() {
                 // It was open before: tried again, with what is open with it, in a new session and after a while.
                 self.session.clear();
+                self.refused = true;
                 return Err(reply.error());
             }
-            self.open.retain(|known| !Arc::ptr_eq(known, open));
+            self.never_opened(open);
         }
         match asked {
             Asked::Take { open, .. } if reply.kind != Kind::Refused => {
@@ -535,10 +549,22 @@ impl Work {
         Ok(())
     }
 
+    /// It is not there, and nothing that was to be asked of it is.
+    fn never_opened(&mut self, open: &Arc<Open>) {
+        self.open.retain(|known| !Arc::ptr_eq(known, open));
+        self.outstanding.retain(|_, asked| asked.of().is_none_or(|of| !Arc::ptr_eq(of, open)));
+    }
+
     /// Connects again, with back-off and jitter. `None` when it is closed meanwhile, or will never succeed.
     async fn reconnect(&mut self) -> Option<(Wires, Welcome)> {
         let away = Instant::now();
         let mut delay = Duration::from_millis(20);
+        if std::mem::take(&mut self.refused) {
+            tokio::select! {
+                () = tokio::time::sleep(REFUSED.mul_f64(0.5 + fastrand::f64())) => {}
+                () = self.closing.cancelled() => {}
+            }
+        }
         loop {
             if self.closing.is_cancelled() {
                 self.end_takes();
@@ -580,8 +606,15 @@ impl Work {
         while let Ok(asked) = self.asking.try_recv() {
             self.begin(asked);
         }
-        let away = || Error::new(Code::BrokerUnavailable, format!("the node at {} is away", self.options.place));
-        for (_, asked) in self.outstanding.extract_if(.., |_, asked| asked.is_impatient()) {
+        let detail = format!("the node at {} is away", self.options.place);
+        let away = || Error::new(Code::BrokerUnavailable, detail.clone());
+        let gone: Vec<_> = self.outstanding.extract_if(.., |_, asked| asked.is_impatient()).collect();
+        for (_, asked) in gone {
+            if let Asked::Subscribe { open, .. } = &asked {
+                // The node may have opened it in a session that could go on.
+                self.session.clear();
+                self.never_opened(open);
+            }
             asked.fail(away);
         }
         let left = &self.outstanding;

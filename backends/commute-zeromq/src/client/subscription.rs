@@ -229,11 +229,12 @@ pub(crate) async fn open(link: &Arc<Link>, spec: SubscriptionSpec) -> Result<Sub
     if mapping {
         tracing::debug!("every event on a node is a CloudEvent; the mapping has nothing to do");
     }
-    let (to, opened) = oneshot::channel();
-    link.ask(Asked::Subscribe { open: open.clone(), to: Some(to) }).await?;
-    answered(opened).await?;
+    // Made before, so that who does not wait for the answer leaves it, too.
     let receiver = Inlet { link: link.clone(), open: open.clone() };
-    let settler = Outlet { link: link.clone(), open };
+    let settler = Outlet { link: link.clone(), open: open.clone() };
+    let (to, opened) = oneshot::channel();
+    link.ask(Asked::Subscribe { open, to: Some(to) }).await?;
+    answered(opened).await?;
     Ok(Subscription { receiver: Box::new(receiver), settler: Arc::new(settler) })
 }
 

@@ -358,6 +358,9 @@ impl Session {
         self.answers.add(reply);
         let options = &self.shared.options;
         let most = (UNHEARD * options.max_in_flight, UNHEARD_BYTES * options.max_message_bytes);
+        if self.answers.kept.len() >= most.0 / 2 || self.answers.bytes >= most.1 / 2 {
+            self.open.values().for_each(Open::hurry);
+        }
         if self.answers.kept.len() > most.0 || self.answers.bytes > most.1 {
             self.end(&Error::new(Code::NotUnderstood, "the client does not say which answers it has"));
         }

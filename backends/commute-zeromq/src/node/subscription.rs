@@ -7,7 +7,7 @@ use std::time::Duration;
 use commute_core::{
     BoxFuture, Code, Delivery, DeliveryTag, Error, Receiver, Result, Settlement, Settler, Subscription,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// So many takes of a subscription may wait at once.
@@ -19,22 +19,20 @@ const MOST: usize = 512;
 #[derive(Clone)]
 pub(crate) struct Open {
     /// Nothing when nobody receives any more.
-    inlet: Arc<tokio::sync::Mutex<Option<Inlet>>>,
+    inlet: Arc<tokio::sync::Mutex<Option<Box<dyn Receiver>>>>,
     pub(crate) settler: Arc<dyn Settler>,
     held: Arc<Mutex<Held>>,
     ended: CancellationToken,
-}
-
-struct Inlet {
-    receiver: Box<dyn Receiver>,
-    /// Received, and too much for the last message.
-    kept: VecDeque<Delivery>,
+    /// Takes that wait are to be answered.
+    hurried: Arc<Notify>,
 }
 
 /// What is in the hands of this session.
 #[derive(Default)]
 struct Held {
     tags: HashSet<DeliveryTag>,
+    /// Received, and too much for the last message.
+    kept: VecDeque<Delivery>,
     /// All that it was ever told of: nothing else is its to settle.
     incarnations: BTreeSet<u32>,
     /// Takes under way.
@@ -50,13 +48,18 @@ pub(crate) struct Want {
 
 impl Open {
     pub(crate) fn new(subscription: Subscription) -> Self {
-        let inlet = Inlet { receiver: subscription.receiver, kept: VecDeque::new() };
         Open {
-            inlet: Arc::new(tokio::sync::Mutex::new(Some(inlet))),
+            inlet: Arc::new(tokio::sync::Mutex::new(Some(subscription.receiver))),
             settler: subscription.settler,
             held: Arc::default(),
             ended: CancellationToken::new(),
+            hurried: Arc::default(),
         }
+    }
+
+    /// Answers the takes that wait, with nothing: the client cannot say which later answers it has while they are open.
+    pub(crate) fn hurry(&self) {
+        self.hurried.notify_waiters();
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -98,12 +101,16 @@ impl Open {
 
     /// # Errors
     /// `AccessRefused` when one of them is another's; nothing is settled then. The broker's.
-    pub(crate) fn settle(&self, settlements: Vec<Settlement>) -> Result<BoxFuture<'static, Result<()>>> {
+    pub(crate) fn settle(&self, mut settlements: Vec<Settlement>) -> Result<BoxFuture<'static, Result<()>>> {
         let mut held = self.held();
         let foreign = settlements.iter().map(Settlement::tag).find(|tag| !held.incarnations.contains(&tag.incarnation));
         if let Some(DeliveryTag { position, incarnation }) = foreign {
             let detail = format!("delivery {position} of incarnation {incarnation} is not this session's");
             return Err(Error::new(Code::AccessRefused, detail));
+        }
+        // What was received behind it, and not handed on, goes back with it: it would come first otherwise.
+        if settlements.iter().any(|one| matches!(one, Settlement::Return { .. })) {
+            settlements.extend(held.kept.drain(..).map(|delivery| Settlement::Return { tag: delivery.tag }));
         }
         let over = |one: &Settlement| (!matches!(one, Settlement::Defer { .. })).then(|| one.tag());
         // Before it takes effect, because what goes back can come again before this hears of it.
@@ -128,8 +135,12 @@ impl Open {
         let _taking = Taking::begin(self)?;
         let taking = async {
             let mut inlet = self.inlet.lock().await;
-            let Some(Inlet { receiver, kept }) = &mut *inlet else { return Ok(Vec::new()) };
-            while kept.is_empty() {
+            let Some(receiver) = &mut *inlet else { return Ok(Vec::new()) };
+            loop {
+                let taken = within(&mut self.held().kept, &want);
+                if !taken.is_empty() {
+                    return Ok(taken);
+                }
                 there(&mut present, true).await;
                 // Receiving is cancel safe.
                 tokio::select! {
@@ -140,16 +151,16 @@ impl Open {
                         none if none.is_empty() => std::future::pending().await,
                         received => {
                             self.hold(received.iter().map(|delivery| delivery.tag));
-                            kept.extend(received);
+                            self.held().kept.extend(received);
                         }
                     }
                 }
             }
-            Ok(within(kept, &want))
         };
         tokio::select! {
             biased;
             () = self.ended.cancelled() => Ok(Vec::new()),
+            () = self.hurried.notified() => Ok(Vec::new()),
             taken = tokio::time::timeout(want.wait, taking) => taken.unwrap_or_else(|_| Ok(Vec::new())),
         }
     }
