@@ -110,6 +110,10 @@ fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, li
     if let Err(cause) = consumer.incremental_assign(&places) {
         shared.fail(&failed("cannot take partitions over", cause));
     }
+    // The client library remembers that a partition was paused when it was ours before.
+    if let Err(cause) = consumer.resume(&places) {
+        tracing::warn!(topic = shared.topic(), %cause, "what was paused before is not fetched yet");
+    }
     shared.opened.send_replace(true);
     shared.assigned.notify_waiters();
     shared.changed.notify_waiters();

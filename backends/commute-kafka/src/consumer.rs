@@ -145,12 +145,14 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
         if state.left {
             return;
         }
-        let (count, bytes, partitions) = (state.buffered, state.buffered_bytes, state.partitions.len());
+        let (count, bytes) = (state.buffered, state.buffered_bytes);
         drop(state);
         let full = count >= BUFFERED || bytes >= BUFFERED_BYTES;
         let room = count < BUFFERED / 2 && bytes < BUFFERED_BYTES / 2;
-        if full && paused != Some(partitions) {
-            paused = consumer.assignment().and_then(|ours| consumer.pause(&ours)).is_ok().then_some(partitions);
+        // What has become ours since is not paused yet.
+        let rebalances = consumer.client().context().rebalances();
+        if full && paused != Some(rebalances) {
+            paused = consumer.assignment().and_then(|ours| consumer.pause(&ours)).is_ok().then_some(rebalances);
         } else if room && paused.is_some() {
             if let Err(cause) = consumer.assignment().and_then(|ours| consumer.resume(&ours)) {
                 tracing::warn!(topic = shared.topic(), %cause, "fetching does not go on yet");

@@ -17,6 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 mod instances;
 mod overflow;
+mod rejoining;
 mod replicated;
 mod settings;
 
