@@ -231,6 +231,8 @@ fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &TopicPartition
         }
     }
     shared.assigned.notify_waiters();
+    // Whatever is to be committed yet is committed meanwhile.
+    shared.turn();
     if !lost {
         let until = Instant::now() + shared.spec.lease.min(LONGEST_WAIT);
         let held = |state: &mut State| {

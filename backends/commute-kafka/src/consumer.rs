@@ -123,7 +123,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
             polled = if came.len() < AT_ONCE { consumer.poll(Duration::ZERO) } else { None };
         }
         if !came.is_empty() {
-            let mut state = shared.state();
+            let (mut state, mut due) = (shared.state(), false);
             for Came { number, incarnation, record } in came.drain(..) {
                 let known = state.partitions.get_mut(&number).filter(|known| known.incarnation == incarnation);
                 let Some(partition) = known else { continue };
@@ -132,13 +132,20 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                     continue;
                 };
                 let again = record.is_none() && offset >= partition.fetched;
-                if let Some(bytes) = partition.fetch(offset, record) {
+                let was_dirty = partition.is_dirty();
+                let fetched = partition.fetch(offset, record);
+                due |= !was_dirty && partition.is_dirty();
+                if let Some(bytes) = fetched {
                     state.buffered += 1;
                     state.buffered_bytes += bytes;
                 }
                 state.absorbed += u64::from(again);
             }
             drop(state);
+            if due {
+                // What the log skips is settled, and nobody else says so to the committer.
+                shared.turn();
+            }
             shared.changed.notify_waiters();
         }
         let state = shared.state();

@@ -15,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+mod gaps;
 mod instances;
 mod overflow;
 mod rejoining;
