@@ -279,6 +279,8 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
         let tag = settlement.tag();
         let (number, offset) = place(tag.position);
         let mut room = *state.kept();
+        // What is given back stays taken back from aside, and the note that says so is needed.
+        let is_over = matches!(settlement, Settlement::Ack { .. } | Settlement::Park { .. });
         let Some(partition) = state.planned(tag) else { continue };
         let released = match settlement {
             Settlement::Ack { .. } => partition.ack(offset),
@@ -292,7 +294,7 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
             }),
             Settlement::Return { .. } => record.and_then(|record| partition.give_back(offset, record)),
         };
-        if released.as_ref().is_some_and(|held| held.aside) {
+        if is_over && released.as_ref().is_some_and(|held| held.aside) {
             let shelf = Shelf { topic: shared.aside.clone(), partition: number };
             outdated.extend(partition.outdated_notes(offset).into_iter().map(|note| shelf.forget_back(note)));
         }

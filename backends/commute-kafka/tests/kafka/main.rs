@@ -20,6 +20,7 @@ mod instances;
 mod overflow;
 mod rejoining;
 mod replicated;
+mod returning;
 mod settings;
 
 const PATIENCE: Duration = Duration::from_secs(60);
