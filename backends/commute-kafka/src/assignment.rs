@@ -147,19 +147,23 @@ fn load(
         aside.entry(message.partition()).or_default().take(message);
         ControlFlow::Continue(())
     })?;
-    let mut loaded = Vec::new();
+    let mut known = Vec::new();
     for element in answer.elements() {
         element.error().map_err(|cause| failed(what(), cause))?;
         let number = element.partition();
-        let aside = aside.remove(&number).unwrap_or_default();
         let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
-        let known = match element.offset() {
+        let commit = match element.offset() {
             Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
             _ => None,
         };
-        loaded.push(partition(shared, number, known, aside, (log.0.unsigned_abs(), log.1.unsigned_abs())));
+        known.push((number, commit, (log.0.unsigned_abs(), log.1.unsigned_abs())));
     }
-    Ok(loaded)
+    // Nothing can fail any more: what is put together here takes room, and only a partition that is ours gives it back.
+    let loaded = known.into_iter().map(|(number, commit, log)| {
+        let aside = aside.remove(&number).unwrap_or_default();
+        partition(shared, number, commit, aside, log)
+    });
+    Ok(loaded.collect())
 }
 
 /// Puts together what commit, log and aside say.

@@ -203,9 +203,9 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
             Settlement::Ack { publish, .. } => events.extend(std::mem::take(publish).into_iter().map(Item::Event)),
             Settlement::Park { .. } => {
                 let (partition, offset) = place(tag.position);
-                let held = state.planned(tag).and_then(|partition| partition.held.get_mut(&offset));
-                if let (Some(held), Some(aside), Some(record)) = (held, &step.aside, &step.record) {
-                    held.aside = true;
+                if let (Some(aside), Some(record)) = (&step.aside, &step.record)
+                    && state.planned(tag).is_some_and(|known| known.begin_parking(offset))
+                {
                     let shelf = Shelf { topic: shared.aside.clone(), partition };
                     notes.push(shelf.parked(offset, aside, record));
                     call.notes.push(n);
