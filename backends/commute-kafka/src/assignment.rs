@@ -136,6 +136,14 @@ fn load(
     let what = || format!("cannot ask how far group {} has come in {topic}", shared.group_id);
     let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
     let topics = &shared.link.publisher().topics;
+    // Asking tells the client about partitions that were added meanwhile.
+    let there = topics.partitions(topic)?.unwrap_or(0);
+    if numbers.iter().any(|number| *number >= there) {
+        return Err(Error::new(
+            Code::BrokerUnavailable,
+            format!("{topic} is not known to have more than {there} partitions"),
+        ));
+    }
     let asides = topics.partitions(&shared.aside)?.unwrap_or(0);
     let (mut parts, mut aside) = (Vec::new(), HashMap::<i32, Loaded>::new());
     for partition in numbers.into_iter().filter(|number| *number < asides) {

@@ -195,6 +195,11 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
     for (step, record) in missing.into_iter().zip(records(shared, library, &tags)?) {
         step.record = Some(record);
     }
+    let parks = call.steps.iter().filter(|step| matches!(step.settlement, Settlement::Park { .. }));
+    if let Some(last) = parks.map(|step| place(step.settlement.tag().position).0).max() {
+        // Before anything may be aside: what is handled could not be said to be over where there is no topic.
+        shared.ensure_aside(last)?;
+    }
     let (mut events, mut notes) = (Vec::new(), Vec::new());
     let mut state = shared.state();
     for (n, step) in call.steps.iter_mut().enumerate() {
@@ -216,9 +221,6 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
     }
     drop(state);
     let publisher = shared.link.publisher();
-    if !notes.is_empty() {
-        shared.ensure_aside()?;
-    }
     call.sent.push(publisher.send(events));
     call.sent.push(publisher.send(notes));
     Ok(())

@@ -16,6 +16,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 mod gaps;
+mod growing;
 mod instances;
 mod overflow;
 mod rejoining;
