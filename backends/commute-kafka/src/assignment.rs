@@ -110,6 +110,10 @@ fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, li
     if let Err(cause) = consumer.incremental_assign(&places) {
         shared.fail(&failed("cannot take partitions over", cause));
     }
+    // The client library remembers that a partition was paused when it was ours before.
+    if let Err(cause) = consumer.resume(&places) {
+        tracing::warn!(topic = shared.topic(), %cause, "what was paused before is not fetched yet");
+    }
     shared.opened.send_replace(true);
     shared.assigned.notify_waiters();
     shared.changed.notify_waiters();
@@ -132,6 +136,14 @@ fn load(
     let what = || format!("cannot ask how far group {} has come in {topic}", shared.group_id);
     let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
     let topics = &shared.link.publisher().topics;
+    // Asking tells the client about partitions that were added meanwhile.
+    let there = topics.partitions(topic)?.unwrap_or(0);
+    if numbers.iter().any(|number| *number >= there) {
+        return Err(Error::new(
+            Code::BrokerUnavailable,
+            format!("{topic} is not known to have more than {there} partitions"),
+        ));
+    }
     let asides = topics.partitions(&shared.aside)?.unwrap_or(0);
     let (mut parts, mut aside) = (Vec::new(), HashMap::<i32, Loaded>::new());
     for partition in numbers.into_iter().filter(|number| *number < asides) {
@@ -143,19 +155,23 @@ fn load(
         aside.entry(message.partition()).or_default().take(message);
         ControlFlow::Continue(())
     })?;
-    let mut loaded = Vec::new();
+    let mut known = Vec::new();
     for element in answer.elements() {
         element.error().map_err(|cause| failed(what(), cause))?;
         let number = element.partition();
-        let aside = aside.remove(&number).unwrap_or_default();
         let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
-        let known = match element.offset() {
+        let commit = match element.offset() {
             Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
             _ => None,
         };
-        loaded.push(partition(shared, number, known, aside, (log.0.unsigned_abs(), log.1.unsigned_abs())));
+        known.push((number, commit, (log.0.unsigned_abs(), log.1.unsigned_abs())));
     }
-    Ok(loaded)
+    // Nothing can fail any more: what is put together here takes room, and only a partition that is ours gives it back.
+    let loaded = known.into_iter().map(|(number, commit, log)| {
+        let aside = aside.remove(&number).unwrap_or_default();
+        partition(shared, number, commit, aside, log)
+    });
+    Ok(loaded.collect())
 }
 
 /// Puts together what commit, log and aside say.
@@ -227,6 +243,8 @@ fn revoke(shared: &Shared, consumer: &BaseConsumer<Watch>, list: &TopicPartition
         }
     }
     shared.assigned.notify_waiters();
+    // Whatever is to be committed yet is committed meanwhile.
+    shared.turn();
     if !lost {
         let until = Instant::now() + shared.spec.lease.min(LONGEST_WAIT);
         let held = |state: &mut State| {

@@ -121,8 +121,8 @@ fn commit(shared: &Shared, member: &Member, due: &[Due]) -> Result<(), Failure> 
             notes.push(shelf.progress(due.incarnation, progress));
         }
     }
-    if !notes.is_empty() {
-        shared.ensure_aside().map_err(sorted)?;
+    if let Some(last) = due.iter().filter(|due| due.aside.is_some()).map(|due| due.number).max() {
+        shared.ensure_aside(last).map_err(sorted)?;
         let stored = shared.link.publisher().send(notes).blocking_recv();
         stored.unwrap_or_else(|_| Err(crate::state::ended())).map_err(sorted)?;
     }

@@ -123,7 +123,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
             polled = if came.len() < AT_ONCE { consumer.poll(Duration::ZERO) } else { None };
         }
         if !came.is_empty() {
-            let mut state = shared.state();
+            let (mut state, mut due) = (shared.state(), false);
             for Came { number, incarnation, record } in came.drain(..) {
                 let known = state.partitions.get_mut(&number).filter(|known| known.incarnation == incarnation);
                 let Some(partition) = known else { continue };
@@ -132,25 +132,34 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                     continue;
                 };
                 let again = record.is_none() && offset >= partition.fetched;
-                if let Some(bytes) = partition.fetch(offset, record) {
+                let was_dirty = partition.is_dirty();
+                let fetched = partition.fetch(offset, record);
+                due |= !was_dirty && partition.is_dirty();
+                if let Some(bytes) = fetched {
                     state.buffered += 1;
                     state.buffered_bytes += bytes;
                 }
                 state.absorbed += u64::from(again);
             }
             drop(state);
+            if due {
+                // What the log skips is settled, and nobody else says so to the committer.
+                shared.turn();
+            }
             shared.changed.notify_waiters();
         }
         let state = shared.state();
         if state.left {
             return;
         }
-        let (count, bytes, partitions) = (state.buffered, state.buffered_bytes, state.partitions.len());
+        let (count, bytes) = (state.buffered, state.buffered_bytes);
         drop(state);
         let full = count >= BUFFERED || bytes >= BUFFERED_BYTES;
         let room = count < BUFFERED / 2 && bytes < BUFFERED_BYTES / 2;
-        if full && paused != Some(partitions) {
-            paused = consumer.assignment().and_then(|ours| consumer.pause(&ours)).is_ok().then_some(partitions);
+        // What has become ours since is not paused yet.
+        let rebalances = consumer.client().context().rebalances();
+        if full && paused != Some(rebalances) {
+            paused = consumer.assignment().and_then(|ours| consumer.pause(&ours)).is_ok().then_some(rebalances);
         } else if room && paused.is_some() {
             if let Err(cause) = consumer.assignment().and_then(|ours| consumer.resume(&ours)) {
                 tracing::warn!(topic = shared.topic(), %cause, "fetching does not go on yet");

@@ -12,7 +12,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::{ClientConfig, Message};
 
-use crate::client::Ear;
+use crate::client::{ANSWER, Ear};
 use crate::error::failed;
 
 /// How long reading may go on without anything coming.
@@ -26,6 +26,14 @@ pub(crate) struct Part {
     pub(crate) from: u64,
     /// Behind the last one.
     pub(crate) end: u64,
+}
+
+/// How far reading a part has come.
+struct Place {
+    next: u64,
+    end: u64,
+    /// The server has said since that its log is as long as that.
+    is_there: bool,
 }
 
 /// Reads, one request at a time. It belongs to no group's assignment.
@@ -56,8 +64,8 @@ impl Library {
         parts: &[Part],
         mut each: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut open: HashMap<i32, u64> =
-            parts.iter().filter(|part| part.from < part.end).map(|part| (part.partition, part.end)).collect();
+        let place = |part: &Part| (part.partition, Place { next: part.from, end: part.end, is_there: false });
+        let mut open: HashMap<i32, Place> = parts.iter().filter(|part| part.from < part.end).map(place).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -86,11 +94,30 @@ impl Library {
                         break Ok(());
                     }
                     let next = message.offset().unsigned_abs() + 1;
-                    if open.get(&message.partition()).is_some_and(|end| next >= *end) {
-                        open.remove(&message.partition());
+                    if let Some(place) = open.get_mut(&message.partition()) {
+                        place.next = next;
+                        if next >= place.end {
+                            open.remove(&message.partition());
+                        }
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(ended))) => drop(open.remove(&ended)),
+                Some(Err(KafkaError::PartitionEOF(ended))) => {
+                    if open.get(&ended).is_some_and(|place| place.is_there) {
+                        open.remove(&ended);
+                    } else if let Some(place) = open.get_mut(&ended) {
+                        // A new leader may say so before it knows of all that is stored. Only what it says after it has
+                        // come so far holds: then what is missing before the end is no record.
+                        let log = reader.fetch_watermarks(topic, ended, ANSWER);
+                        place.is_there = log.is_ok_and(|(_, end)| end.unsigned_abs() >= place.end);
+                        if !place.is_there && Instant::now() > until {
+                            break Err(Error::new(Code::BrokerUnavailable, what()));
+                        }
+                        let next = Offset::Offset(i64::try_from(place.next).unwrap_or(i64::MAX));
+                        if let Err(cause) = reader.seek(topic, ended, next, ANSWER) {
+                            break Err(Error::new(Code::BrokerUnavailable, what()).caused_by(cause));
+                        }
+                    }
+                }
                 Some(Err(cause)) if Instant::now() > until => break Err(failed(what(), cause)),
                 None if Instant::now() > until => break Err(Error::new(Code::BrokerUnavailable, what())),
                 Some(Err(cause)) => tracing::debug!(%cause, topic, "reading again meets an error"),
@@ -116,9 +143,10 @@ impl Library {
         mut each: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<()> {
         let mut left = offsets.iter().copied().peekable();
+        let end = offsets.last().map_or(0, |last| last + 1);
         while let Some(from) = left.peek().copied() {
             let mut enough = false;
-            let part = Part { partition, from, end: u64::MAX };
+            let part = Part { partition, from, end };
             self.read(topic, &[part], |message| {
                 let at = message.offset().unsigned_abs();
                 // What is not there any more is passed over.

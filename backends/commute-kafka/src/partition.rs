@@ -79,6 +79,8 @@ pub(crate) struct Partition {
     again: BTreeMap<u64, Record>,
     pub(crate) held: HashMap<u64, Held>,
     pub(crate) aside: BTreeMap<u64, Aside>,
+    /// Parking them was begun and not heard to have succeeded: a record of them may be aside.
+    maybe_aside: BTreeSet<u64>,
     /// Notes that say what was taken back, and of what each still speaks.
     pub(crate) notes: BTreeMap<u64, BTreeSet<u64>>,
     /// Grows with every change that a commit has to keep.
@@ -112,6 +114,7 @@ impl Partition {
             again,
             held: HashMap::new(),
             aside: asides,
+            maybe_aside: BTreeSet::new(),
             notes: BTreeMap::new(),
             version: 0,
             committed: 0,
@@ -191,7 +194,7 @@ impl Partition {
         };
         let size = record.size;
         let kept = keep(&record).then_some(record);
-        let aside = self.aside.contains_key(&offset);
+        let aside = self.aside.contains_key(&offset) || self.maybe_aside.contains(&offset);
         self.held.insert(offset, Held { counted: true, record: kept, aside });
         Some((delivery, from_buffer.then_some(size)))
     }
@@ -208,8 +211,17 @@ impl Partition {
         self.progress.settled.done(offset);
         self.progress.deferred.remove(&offset);
         self.aside.remove(&offset);
+        self.maybe_aside.remove(&offset);
         self.version += 1;
         Some(held)
+    }
+
+    /// A record that says that it is parked is on its way aside; answers whether it is in somebody's hands.
+    pub(crate) fn begin_parking(&mut self, offset: u64) -> bool {
+        let Some(held) = self.held.get_mut(&offset) else { return false };
+        held.aside = true;
+        self.maybe_aside.insert(offset);
+        true
     }
 
     /// Failed, and stays in flight.

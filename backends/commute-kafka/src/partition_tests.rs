@@ -134,6 +134,26 @@ fn parked_events_are_settled_in_the_log_and_listed_in_their_order() {
 }
 
 #[test]
+fn what_may_be_aside_is_remembered_until_it_is_settled_however_often_it_is_given_back() {
+    let mut partition = partition(0);
+    fetch(&mut partition, 0..2);
+    take(&mut partition);
+    assert!(partition.begin_parking(0) && !partition.begin_parking(7), "the other is in nobody's hands");
+    // Whether that was stored is not known when it is given back.
+    for _ in 0..2 {
+        partition.give_back(0, record(0));
+        take(&mut partition);
+        assert!(partition.held[&0].aside && !partition.held[&1].aside);
+    }
+    assert!(partition.ack(0).is_some_and(|held| held.aside));
+    assert!(partition.maybe_aside.is_empty());
+    // Parked, it is known to be aside.
+    assert!(partition.begin_parking(1));
+    partition.park(1, aside(1, false));
+    assert!(partition.maybe_aside.is_empty() && partition.aside.contains_key(&1));
+}
+
+#[test]
 fn what_was_taken_back_before_a_restart_comes_in_its_place() {
     let asides = || BTreeMap::from([(1, aside(1, false)), (3, aside(2, true)), (8, aside(3, true))]);
     let mut partition = Partition::new(3, 7, Progress::new(0), asides());

@@ -16,7 +16,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use crate::client::{Ear, moment};
+use crate::client::{ANSWER, Ear, moment};
 use crate::error::failed;
 use crate::reports::{Batch, Flight, Known, Reports, Ticket, unstored};
 use crate::topics::Topics;
@@ -165,6 +165,12 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Has the producer ask about a topic: it refuses partitions that were added since it asked last. Blocks.
+    pub(crate) fn look_again(&self, topic: &str) -> Result<()> {
+        let asked = self.producer.client().fetch_metadata(Some(topic), ANSWER);
+        asked.map(drop).map_err(|cause| failed(format!("cannot ask about topic {topic}"), cause))
     }
 
     fn knows(&self, topic: &str) -> bool {

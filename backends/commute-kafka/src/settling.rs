@@ -195,6 +195,11 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
     for (step, record) in missing.into_iter().zip(records(shared, library, &tags)?) {
         step.record = Some(record);
     }
+    let parks = call.steps.iter().filter(|step| matches!(step.settlement, Settlement::Park { .. }));
+    if let Some(last) = parks.map(|step| place(step.settlement.tag().position).0).max() {
+        // Before anything may be aside: what is handled could not be said to be over where there is no topic.
+        shared.ensure_aside(last)?;
+    }
     let (mut events, mut notes) = (Vec::new(), Vec::new());
     let mut state = shared.state();
     for (n, step) in call.steps.iter_mut().enumerate() {
@@ -203,9 +208,9 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
             Settlement::Ack { publish, .. } => events.extend(std::mem::take(publish).into_iter().map(Item::Event)),
             Settlement::Park { .. } => {
                 let (partition, offset) = place(tag.position);
-                let held = state.planned(tag).and_then(|partition| partition.held.get_mut(&offset));
-                if let (Some(held), Some(aside), Some(record)) = (held, &step.aside, &step.record) {
-                    held.aside = true;
+                if let (Some(aside), Some(record)) = (&step.aside, &step.record)
+                    && state.planned(tag).is_some_and(|known| known.begin_parking(offset))
+                {
                     let shelf = Shelf { topic: shared.aside.clone(), partition };
                     notes.push(shelf.parked(offset, aside, record));
                     call.notes.push(n);
@@ -216,9 +221,6 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
     }
     drop(state);
     let publisher = shared.link.publisher();
-    if !notes.is_empty() {
-        shared.ensure_aside()?;
-    }
     call.sent.push(publisher.send(events));
     call.sent.push(publisher.send(notes));
     Ok(())
@@ -279,6 +281,8 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
         let tag = settlement.tag();
         let (number, offset) = place(tag.position);
         let mut room = *state.kept();
+        // What is given back stays taken back from aside, and the note that says so is needed.
+        let is_over = matches!(settlement, Settlement::Ack { .. } | Settlement::Park { .. });
         let Some(partition) = state.planned(tag) else { continue };
         let released = match settlement {
             Settlement::Ack { .. } => partition.ack(offset),
@@ -292,7 +296,7 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
             }),
             Settlement::Return { .. } => record.and_then(|record| partition.give_back(offset, record)),
         };
-        if released.as_ref().is_some_and(|held| held.aside) {
+        if is_over && released.as_ref().is_some_and(|held| held.aside) {
             let shelf = Shelf { topic: shared.aside.clone(), partition: number };
             outdated.extend(partition.outdated_notes(offset).into_iter().map(|note| shelf.forget_back(note)));
         }

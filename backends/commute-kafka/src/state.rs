@@ -88,8 +88,8 @@ pub(crate) struct Shared {
     pub(crate) assigned: Notify,
     /// The first assignment is there.
     pub(crate) opened: watch::Sender<bool>,
-    /// The topic beside the source is there.
-    has_aside: Mutex<bool>,
+    /// How many partitions the topic beside the source has at least.
+    asides: Mutex<i32>,
     pub(crate) interrupted: Seldom,
 }
 
@@ -105,7 +105,7 @@ impl Shared {
             changed: Notify::new(),
             assigned: Notify::new(),
             opened: watch::Sender::new(false),
-            has_aside: Mutex::new(false),
+            asides: Mutex::new(0),
             interrupted: Seldom::default(),
         }
     }
@@ -165,14 +165,16 @@ impl Shared {
         self.turn();
     }
 
-    /// Creates the topic beside the source when it is needed for the first time. Blocks.
-    pub(crate) fn ensure_aside(&self) -> Result<()> {
-        let mut there = self.has_aside.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*there {
-            let topics = &self.link.publisher().topics;
-            let partitions = topics.partitions(self.topic())?.unwrap_or(1);
-            topics.ensure_compacted(&self.aside, partitions)?;
-            *there = true;
+    /// Creates the topic beside the source when it is needed for the first time, and gives it more partitions when the
+    /// source was given more. Blocks.
+    pub(crate) fn ensure_aside(&self, partition: i32) -> Result<()> {
+        let mut there = self.asides.lock().unwrap_or_else(PoisonError::into_inner);
+        if partition >= *there {
+            let publisher = self.link.publisher();
+            let partitions = publisher.topics.partitions(self.topic())?.unwrap_or(1).max(partition + 1);
+            publisher.topics.ensure_compacted(&self.aside, partitions)?;
+            publisher.look_again(&self.aside)?;
+            *there = partitions;
         }
         Ok(())
     }

@@ -15,9 +15,13 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+mod gaps;
+mod growing;
 mod instances;
 mod overflow;
+mod rejoining;
 mod replicated;
+mod returning;
 mod settings;
 
 const PATIENCE: Duration = Duration::from_secs(60);
