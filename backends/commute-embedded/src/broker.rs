@@ -23,6 +23,7 @@ use crate::settler::Outlet;
 use crate::state::snapshot::{self, Part};
 use crate::storage::{Directory, Memory, Storage};
 use crate::writer::command::{Command, Opened};
+use crate::writer::queue::InLine;
 use crate::writer::{self, GROUP_BYTES, Shared};
 
 /// The name of the socket on which an owner answers operators of other processes.
@@ -89,6 +90,8 @@ impl Embedded {
             let created = Segment::create(&*storage, 1, options.nonce(1), fill);
             recovered.segments.push(created.map_err(|cause| failed("cannot create the first segment", cause))?);
         }
+        // A process that was killed may have left a segment whose name is not durable yet.
+        storage.sync_names().map_err(|cause| failed("cannot make the names in the directory durable", cause))?;
         let keeper = Keeper::start(storage, &options, recovered.spare.take())?;
         keeper.remove(std::mem::take(&mut recovered.leftover));
         let log = Log::new(recovered, first_capacity(&options))?;
@@ -111,6 +114,16 @@ impl Embedded {
     }
 }
 
+/// Places in the line of the parts of one batch. Who lets go lets go of the last one first: a later part is never taken without those before
+/// it.
+struct Lines<'a>(Vec<InLine<'a>>);
+
+impl Drop for Lines<'_> {
+    fn drop(&mut self) {
+        while self.0.pop().is_some() {}
+    }
+}
+
 impl Broker for Embedded {
     fn driver(&self) -> &'static str {
         "embedded"
@@ -128,7 +141,9 @@ impl Broker for Embedded {
         Box::pin(async move {
             refuse_large(batch.iter(), &self.look.shared.options)?;
             let mut receipts = Vec::with_capacity(batch.len());
-            let mut parts = Vec::new();
+            let mut answers = Vec::new();
+            // Dropped first.
+            let mut lines = Lines(Vec::new());
             let mut rest = batch.into_iter().peekable();
             while rest.peek().is_some() {
                 let (mut bytes, mut part) = (0, Vec::new());
@@ -140,9 +155,10 @@ impl Broker for Embedded {
                 }
                 let (reply, answer) = oneshot::channel();
                 let line = self.look.shared.queue.publish(bytes, Command::Publish { batch: part, reply })?;
-                parts.push((line, answer));
+                lines.0.extend(line);
+                answers.push(answer);
             }
-            for (_line, answer) in parts {
+            for answer in answers {
                 receipts.extend(answered(&self.look.shared, answer).await?);
             }
             Ok(receipts)

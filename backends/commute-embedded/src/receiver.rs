@@ -143,14 +143,15 @@ impl Inlet {
         let (known, _) = state.both(*subscription);
         let mut looked = Looked { due_in: known.due_in(now), ..Looked::default() };
         let mut others = false;
-        let mut claimed = claimed.into_iter().peekable();
-        // Somebody gave an earlier event back meanwhile: it goes first.
-        let earlier = known.delivering.again.first().copied();
-        if claimed.peek().is_some_and(|first| earlier.is_some_and(|earlier| earlier < first.position)) {
-            known.delivering.again.extend(claimed.by_ref().map(|claimed| claimed.position));
-            looked.again = true;
-        }
+        let mut claimed = claimed.into_iter();
         while let Some(Claimed { position, assigned, event }) = claimed.next() {
+            // Somebody gave an earlier event back meanwhile: it goes first.
+            if known.delivering.again.first().is_some_and(|earlier| *earlier < position) {
+                known.delivering.again.insert(position);
+                known.delivering.again.extend(claimed.by_ref().map(|claimed| claimed.position));
+                looked.again = true;
+                break;
+            }
             let Some(event) = event else { continue };
             // Ended from outside while it was read.
             if known.done.is_done(position) {

@@ -178,6 +178,35 @@ fn an_event_that_is_ended_while_it_is_being_received_is_not_delivered() {
     });
 }
 
+#[test]
+fn an_event_that_is_given_back_while_others_are_being_received_keeps_its_place_among_them() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let disk = Memory::new();
+        let broker = Embedded::in_memory(&disk, Options { tail_bytes: 0, ..options() }).unwrap();
+        broker.publish(["a", "b", "c"].map(|id| event(id, "orders")).to_vec()).await.unwrap();
+        let mut orders = open(&broker, "orders", 10).await.unwrap();
+        let taken = orders.receiver.receive(2).await.unwrap();
+        orders.settler.settle(vec![Settlement::Return { tag: taken[0].tag }]).await.unwrap();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let mut receiving = orders.receiver.receive(10);
+        std::future::poll_fn(|context| {
+            assert!(receiving.as_mut().poll(context).is_pending(), "it has claimed the first and the last");
+            std::task::Poll::Ready(())
+        })
+        .await;
+        orders.settler.settle(vec![Settlement::Return { tag: taken[1].tag }]).await.unwrap();
+        drop(release);
+        assert!(busy.await.unwrap().is_err());
+        let mut seen: Vec<_> = receiving.await.unwrap().iter().map(|taken| taken.envelope.id.to_string()).collect();
+        while seen.len() < 3 {
+            seen.extend(orders.receiver.receive(10).await.unwrap().iter().map(|taken| taken.envelope.id.to_string()));
+        }
+        assert_eq!(seen, ["a", "b", "c"]);
+    });
+}
+
 #[tokio::test]
 async fn what_is_replayed_is_retained() {
     let clock = commute_conformance::ManualClock::new();
