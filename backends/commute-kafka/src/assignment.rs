@@ -137,7 +137,7 @@ fn load(
     let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
     let topics = &shared.link.publisher().topics;
     // Asking tells the client about partitions that were added meanwhile.
-    let there = topics.partitions(topic)?.unwrap_or(0);
+    let there = topics.known(topic)?;
     if numbers.iter().any(|number| *number >= there) {
         return Err(Error::new(
             Code::BrokerUnavailable,

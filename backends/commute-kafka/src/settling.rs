@@ -255,12 +255,13 @@ fn hear(call: &mut Call) -> Result<()> {
 /// Says aside that what was taken back from there is settled, now that everything which that publishes is stored.
 fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
     let mut state = shared.state();
-    let mut notes = Vec::new();
+    let (mut notes, mut last) = (Vec::new(), 0);
     for step in steps.iter().filter(|step| matches!(step.settlement, Settlement::Ack { .. })) {
         let tag = step.settlement.tag();
         let (partition, offset) = place(tag.position);
         let held = state.planned(tag).and_then(|partition| partition.held.get(&offset));
         if held.is_some_and(|held| held.aside) {
+            last = last.max(partition);
             notes.push(Shelf { topic: shared.aside.clone(), partition }.settled(offset));
         }
     }
@@ -268,6 +269,7 @@ fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
     if notes.is_empty() {
         return Ok(());
     }
+    shared.ensure_aside(last)?;
     let stored = shared.link.publisher().send(notes).blocking_recv();
     stored.unwrap_or_else(|_| Err(ended())).map(drop)
 }

@@ -66,6 +66,14 @@ impl Topics {
         }
     }
 
+    /// How many partitions a topic has, whether or not each has a leader just now; zero when there is no such topic.
+    pub(crate) fn known(&self, name: &str) -> Result<i32> {
+        let what = || format!("cannot ask about topic {name}");
+        let found = self.asker.fetch_metadata(Some(name), ANSWER).map_err(|cause| failed(what(), cause))?;
+        let partitions = found.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
+    }
+
     /// Looks once: zero partitions when there is no such topic, nothing when it is not ready.
     fn look(&self, name: &str) -> Result<Option<i32>> {
         let what = || format!("cannot ask about topic {name}");
@@ -132,7 +140,12 @@ impl Topics {
             // The source was given more meanwhile.
             let more = NewPartitions::new(name, usize::try_from(partitions).unwrap_or(1));
             let answer = wait(self.admin.create_partitions([&more], &AdminOptions::new()));
-            check(name, answer)?;
+            if let Err(error) = check(name, answer)
+                && self.partitions(name)?.is_none_or(|known| known < partitions)
+            {
+                // Unless another instance was quicker.
+                return Err(error);
+            }
             while self.partitions(name)?.is_none_or(|known| known < partitions) {
                 moment();
             }

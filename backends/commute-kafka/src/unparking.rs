@@ -20,6 +20,10 @@ pub(crate) fn unpark(shared: &Shared, library: &Library, tags: Vec<DeliveryTag>)
         let (number, offset) = place(tag.position);
         notes.entry(number).or_insert_with(|| (fastrand::u64(1..), BTreeSet::new())).1.insert(offset);
     }
+    if let Some((last, _)) = notes.last_key_value() {
+        // The source may have been given more partitions since this was asked last.
+        shared.ensure_aside(*last)?;
+    }
     let items = notes.iter().map(|(number, (note, offsets))| {
         Shelf { topic: shared.aside.clone(), partition: *number }.back(*note, offsets)
     });

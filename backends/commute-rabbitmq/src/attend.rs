@@ -180,7 +180,12 @@ impl Attendant {
                 }
             };
             let Some(session) = session else { break };
-            let ended = self.attend(&session).await;
+            // The client leaves open for ever what is asked in the moment in which the connection breaks.
+            let ended = tokio::select! {
+                biased;
+                ended = self.attend(&session) => ended,
+                () = session.lost.cancelled() => Err(End::Lost("the connection is lost".to_owned())),
+            };
             shared.state().disconnected();
             match ended {
                 Ok(()) | Err(End::Stopped) => break,
@@ -455,7 +460,7 @@ impl Attendant {
     }
 
     /// Whether all of what was unclaimed is here, or goes to another group. Whoever gets one of it gets all of it, however long that takes:
-    /// what is in the queue itself came later. A second consumer is one of another group, or of an instance that is gone and that the
+    /// what is in the queue itself came later. Where nothing comes here, another group has it, or an instance that is gone and that the
     /// server is about to notice.
     async fn has_claimed(&mut self, streams: &mut Streams) -> Ended<bool> {
         let Some(name) = self.shared.names.unclaimed.as_ref() else { return Ok(true) };
@@ -466,9 +471,12 @@ impl Attendant {
         unclaimed.asked = Some(Instant::now());
         let answer = asked(&streams.queue, name).await;
         let (left, consumers) = answer.map_err(|error| End::Lost(error.to_string()))?;
-        Ok(match unclaimed.is_ours || consumers <= 1 {
+        let waited = unclaimed.heard.elapsed();
+        Ok(match unclaimed.is_ours {
             true => left == 0,
-            false => unclaimed.heard.elapsed() > QUIET,
+            // A quorum queue counts the active consumer only, so that one may be us.
+            false if left > 0 => waited > ALONE,
+            false => consumers <= 1 || waited > QUIET,
         })
     }
 
@@ -599,6 +607,8 @@ async fn note(shared: &Shared, delivery: Delivery, aside: &Channel) -> Ended {
     let over = match Written::read(&properties, &Bytes::from(data)) {
         // Somebody stands by now.
         Some(Written { note: Note::Knock, .. }) => Some(delivery_tag),
+        // Sent again by one that was the active instance before: it is not, or we would not hear of it.
+        Some(Written { note: Note::Owner { name }, .. }) if name != shared.me => Some(delivery_tag),
         Some(written) => match shared.state().aside.seen(&written.id, delivery_tag) {
             Seen::Over(tag) => Some(tag),
             Seen::Kept => None,

@@ -234,11 +234,16 @@ impl Work {
         match error::soft(cause) {
             // An exchange that was there: it is declared again, or found to be missing.
             Some(AMQPSoftError::NOTFOUND) => self.topology.forget(),
-            // "access to exchange 'orders' in vhost '/' refused for user 'x'"
+            // "access to exchange 'orders' in vhost '/' refused for user 'x'", "access to topic 'KEY' in exchange 'orders' …"
             Some(AMQPSoftError::ACCESSREFUSED) => {
                 let words = error::words(cause);
-                let Some(refused) = words.split('\'').nth(1) else { return };
-                let may = |message: &Message| message.exchange != refused;
+                let named = |what: &str| words.split_once(what)?.1.split_once('\'').map(|(name, _)| name);
+                let Some(exchange) = named("exchange '") else { return };
+                let exchange = if exchange == "amq.default" { "" } else { exchange };
+                let key = named("topic '");
+                let may = |message: &Message| {
+                    message.exchange != exchange || key.is_some_and(|key| message.routing_key != key)
+                };
                 self.fail(may, || error::from("publishing is refused", cause));
             }
             _ => {}

@@ -363,7 +363,9 @@ impl Dispatch {
 
     /// Admits an event, or sets it aside when something it conflicts with is parked. Answers whether it is ready.
     pub(crate) fn admit(&mut self, mut event: Admitted, not_before: Option<Instant>, engine: &Engine) -> bool {
-        if engine.subscriptions[event.subscription].gate.is_shut() {
+        let subscription = &engine.subscriptions[event.subscription];
+        // What another instance has taken over meanwhile is not ours to hold or to set aside.
+        if subscription.gate.is_shut() || subscription.revoked.contains(event.tag.incarnation) {
             engine.settle.push([(event.subscription, Settlement::Return { tag: event.tag })]);
             return false;
         }

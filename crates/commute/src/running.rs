@@ -188,9 +188,10 @@ impl Running {
         if let Some(front) = &self.front {
             front.end().await;
         }
-        if let Some(store) = &self.store {
-            store.close().await?;
-        }
+        let closed = match &self.store {
+            Some(store) => store.close().await,
+            None => Ok(()),
+        };
         self.others.wait().await;
         // A consumer that did not end in time waits for the broker.
         for consumer in consumers.into_iter().skip(receivers.len()) {
@@ -198,6 +199,7 @@ impl Running {
             receivers.push(consumer.await);
         }
         drop(receivers);
+        closed?;
         #[cfg(feature = "admin")]
         if let Some(admin) = self.admin.take() {
             admin.end().await;

@@ -609,11 +609,13 @@ impl Work {
         let detail = format!("the node at {} is away", self.options.place);
         let away = || Error::new(Code::BrokerUnavailable, detail.clone());
         let gone: Vec<_> = self.outstanding.extract_if(.., |_, asked| asked.is_impatient()).collect();
-        for (_, asked) in gone {
+        for (number, asked) in gone {
             if let Asked::Subscribe { open, .. } = &asked {
-                // The node may have opened it in a session that could go on.
-                self.session.clear();
                 self.never_opened(open);
+                if number < self.sent {
+                    // The node may have opened it, in a session that could go on.
+                    self.session.clear();
+                }
             }
             asked.fail(away);
         }

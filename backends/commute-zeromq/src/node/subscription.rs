@@ -109,8 +109,10 @@ impl Open {
             return Err(Error::new(Code::AccessRefused, detail));
         }
         // What was received behind it, and not handed on, goes back with it: it would come first otherwise.
+        let mut kept = VecDeque::new();
         if settlements.iter().any(|one| matches!(one, Settlement::Return { .. })) {
-            settlements.extend(held.kept.drain(..).map(|delivery| Settlement::Return { tag: delivery.tag }));
+            std::mem::swap(&mut kept, &mut held.kept);
+            settlements.extend(kept.iter().map(|delivery| Settlement::Return { tag: delivery.tag }));
         }
         let over = |one: &Settlement| (!matches!(one, Settlement::Defer { .. })).then(|| one.tag());
         // Before it takes effect, because what goes back can come again before this hears of it.
@@ -121,6 +123,9 @@ impl Open {
             let settled = open.settler.settle(settlements).await;
             if settled.is_err() {
                 open.hold(over);
+                let mut held = open.held();
+                kept.append(&mut held.kept);
+                held.kept = kept;
             }
             settled
         }))
