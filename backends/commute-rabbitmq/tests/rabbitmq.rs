@@ -377,3 +377,17 @@ async fn what_was_released_comes_back_while_the_backlog_is_asked_again_and_again
         () = asking => {}
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_does_not_wait_for_what_another_group_has_not_handled() {
+    let broker = connect("").await;
+    let topic = name("backlog");
+    broker.publish((0..10).map(|n| event(&topic, n)).collect()).await.unwrap();
+    // It has two of them in hand, and the others wait for it.
+    let mut first = broker.subscribe(spec(&topic).credit(2)).await.unwrap();
+    assert_eq!(numbers(&take(&mut first, 2).await), ["0", "1"]);
+    let other = SubscriptionSpec::new(Topic::new(&topic).unwrap(), "other");
+    let mut second = broker.subscribe(other).await.unwrap();
+    broker.publish(vec![event(&topic, 10)]).await.unwrap();
+    assert_eq!(numbers(&take(&mut second, 1).await), ["10"]);
+}

@@ -60,6 +60,22 @@ async fn what_is_not_begun_goes_back_and_what_runs_may_finish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_of_an_assignment_that_went_goes_back_at_once_and_waits_behind_nothing() {
+    let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(0)), Log::default());
+    let app = app(&script, &gate, &log).await;
+    script.deliver(1, [10]).await;
+    begun(&log, "10 begins").await;
+    script.change.send(Change::Revoked(1)).await.unwrap();
+    heard(&script).await;
+    // Its lane is taken by the one that runs.
+    script.deliver(1, [11]).await;
+    assert_eq!(script.settled(1).await, ["return 1/11"]);
+    gate.add_permits(1);
+    assert_eq!(script.settled(1).await, ["ack 1/10"]);
+    app.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_comes_back_does_not_overlap_with_its_earlier_run() {
     let (script, gate, log) = (Script::new(), Arc::new(Semaphore::new(0)), Log::default());
     let app = app(&script, &gate, &log).await;
