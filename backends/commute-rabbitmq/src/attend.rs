@@ -180,7 +180,8 @@ impl Attendant {
                 }
             };
             let Some(session) = session else { break };
-            // The client leaves open for ever what is asked in the moment in which the connection breaks.
+            // Here for everything that is waited for on it: the client leaves open for ever what is asked in the moment in which the
+            // connection breaks.
             let ended = tokio::select! {
                 biased;
                 ended = self.attend(&session) => ended,
@@ -214,14 +215,14 @@ impl Attendant {
         let (aside, mut notes, first) = self.own(session).await?;
         let queue = session.channel().await?;
         queue.basic_qos(shared.prefetch, BasicQosOptions::default()).await?;
-        self.recall(session, &aside, &mut notes, first).await?;
+        self.recall(&aside, &mut notes, first).await?;
         shared.state().channels = Some(Channels { queue: queue.clone(), aside: aside.clone() });
         shared.tell();
         if let Some(opened) = self.opened.take() {
             let _ = opened.send(Ok(()));
         }
         let mut streams = Streams { queue, aside, notes, unclaimed: None, main: None, heard: Instant::now() };
-        let ended = self.serve(session, &mut streams).await;
+        let ended = self.serve(&mut streams).await;
         if let Err(End::Stopped) = &ended {
             let singly = shared.state().singly;
             if let Some(left) = singly.and_then(|at| UNDER_WAY.checked_sub(at.elapsed())) {
@@ -241,11 +242,7 @@ impl Attendant {
     }
 
     async fn declare(&mut self, session: &Session) -> Ended {
-        let declared = tokio::select! {
-            biased;
-            () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
-            declared = self.shared.topology.subscription(session, &self.shared.names) => declared,
-        };
+        let declared = self.shared.topology.subscription(session, &self.shared.names).await;
         declared.map_err(|error| match error.code() {
             Code::BrokerUnavailable => End::Lost(error.to_string()),
             _ => End::Failed(error),
@@ -276,7 +273,6 @@ impl Attendant {
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(End::Stopped),
-                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
                 first = notes.next() => {
                     let first = arrived(first)?;
                     return Ok((channel, notes, first));
@@ -307,7 +303,7 @@ impl Attendant {
     }
 
     /// Reads every note, and finds out whether another instance has been active meanwhile.
-    async fn recall(&mut self, session: &Session, channel: &Channel, notes: &mut Consumer, first: Delivery) -> Ended {
+    async fn recall(&mut self, channel: &Channel, notes: &mut Consumer, first: Delivery) -> Ended {
         let shared = self.shared.clone();
         let marker = Written::new(&shared.me, Note::Owner { name: shared.me.clone() }, None);
         let message = marker.message(&shared.names.aside, SystemClock.now()).map_err(End::Failed)?;
@@ -319,7 +315,6 @@ impl Attendant {
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(End::Stopped),
-                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
                 done = &mut publishing, if !published => {
                     done?;
                     published = true;
@@ -384,7 +379,7 @@ impl Attendant {
     }
 
     /// Takes deliveries until the connection is lost: first what came while the topic had no group, then the queue's own.
-    async fn serve(&mut self, session: &Session, streams: &mut Streams) -> Ended {
+    async fn serve(&mut self, streams: &mut Streams) -> Ended {
         let shared = self.shared.clone();
         if let Some(name) = &shared.names.unclaimed {
             let now = Instant::now();
@@ -394,7 +389,7 @@ impl Attendant {
         let (mut quiet, mut swept) = (false, false);
         loop {
             if streams.main.is_none() && self.has_claimed(streams).await? {
-                self.alone(session, &streams.queue, &shared.names.queue).await?;
+                self.alone(&streams.queue, &shared.names.queue).await?;
                 streams.main = Some(consume(&streams.queue, &shared.names.queue).await?);
                 streams.heard = Instant::now();
             }
@@ -406,7 +401,6 @@ impl Attendant {
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(End::Stopped),
-                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
                 delivery = next_unclaimed(&mut streams.unclaimed) => self.keep(arrived(delivery)?, &streams.queue).await?,
                 delivery = next(&mut streams.main) => {
                     let delivery = arrived(delivery)?;
@@ -436,7 +430,7 @@ impl Attendant {
 
     /// Waits until nobody else consumes a queue: then what the last one had is back in it, and in its place. Others who consume
     /// a queue of theirs are not waited for long.
-    async fn alone(&mut self, session: &Session, channel: &Channel, queue: &str) -> Ended {
+    async fn alone(&mut self, channel: &Channel, queue: &str) -> Ended {
         if self.shared.shares {
             return Ok(());
         }
@@ -452,7 +446,6 @@ impl Attendant {
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return Err(End::Stopped),
-                () = session.lost.cancelled() => return Err(End::Lost("the connection is lost".to_owned())),
                 () = tokio::time::sleep(CLAIMING) => {}
             }
         }

@@ -148,10 +148,7 @@ impl Topology {
     /// How many messages of a queue are in nobody's hands.
     pub(crate) async fn depth(&self, session: &Session, queue: &str) -> Result<u64> {
         let (_turn, channel) = self.channel(session).await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = session.answer(channel.queue_declare(short(queue), options, FieldTable::default())).await;
-        let found = found.map_err(|cause| error::from(&format!("queue {queue:?} cannot be asked"), &cause))?;
-        Ok(u64::from(found.message_count()))
+        asked(&channel, queue).await.map(|(messages, _)| u64::from(messages))
     }
 
     async fn exists(&self, session: &Session, queue: &str) -> Result<()> {

@@ -241,4 +241,26 @@ mod tests {
         there.send_replace(true);
         assert_eq!(open.take(want(30_000), present).await.unwrap().len(), 1);
     }
+
+    #[tokio::test]
+    async fn what_did_not_fit_is_still_there_when_giving_back_fails() {
+        let options = Options { prepare: false, max_event_bytes: 4 << 10, ..Options::default() };
+        let broker = Embedded::in_memory(&Memory::new(), options).unwrap();
+        let topic = Topic::new("tests").unwrap();
+        let event = |bytes| {
+            let envelope = Envelope::new("tests", "tests.event", Timestamp(1), vec![b'x'; bytes].into());
+            Outgoing { topic: topic.clone(), envelope, not_before: None }
+        };
+        broker.publish((0..3).map(|_| event(1 << 10)).collect()).await.unwrap();
+        let open = Open::new(broker.subscribe(SubscriptionSpec::new(topic.clone(), "g")).await.unwrap());
+        let (_there, present) = watch::channel(true);
+        let want = || Want { max: 9, bytes: 3 << 10, wait: Duration::from_secs(30) };
+        let taken = open.take(want(), present.clone()).await.unwrap();
+        let tags: Vec<_> = taken.iter().map(|taken| taken.tag).collect();
+        assert_eq!(tags.len(), 2);
+        let too_large = Settlement::Ack { tag: tags[0], publish: vec![event(8 << 10)], mark: true };
+        let settled = open.settle(vec![too_large, Settlement::Return { tag: tags[1] }]).unwrap().await;
+        assert_eq!(settled.unwrap_err().code(), Code::PayloadTooLarge);
+        assert_eq!(open.take(want(), present).await.unwrap().len(), 1);
+    }
 }
