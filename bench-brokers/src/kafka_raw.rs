@@ -36,6 +36,7 @@ impl Raw {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "1")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.messages", "1000000")
             .create()?;

@@ -68,8 +68,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Action::Test { names, repeat } => {
             for kind in or(names, &[Kind::Rabbitmq, Kind::Kafka]) {
-                let again = repeat.is_asked().then_some(repeat);
-                suite(kind, false, again, &mut failed, &mut left_out)?;
+                for again in repeat.rounds() {
+                    suite(kind, false, again.as_ref(), &mut failed, &mut left_out)?;
+                }
             }
         }
         Action::Status { names } => {

@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::run;
 
+/// So many share a server: what they have declared stays until it ends, and a server has no room for more of it.
+const ON_ONE_SERVER: usize = 20;
+
 /// How often, and how many at once.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Repeat {
@@ -25,6 +28,9 @@ pub(crate) struct Repeat {
     /// Only this test program, such as `conformance`; may be said several times.
     #[arg(long, value_name = "NAME")]
     suite: Vec<String>,
+    /// How many there were before, on other servers.
+    #[arg(skip)]
+    before: usize,
 }
 
 /// What one repetition came to.
@@ -37,9 +43,18 @@ struct Outcome {
 }
 
 impl Repeat {
-    /// Whether anything is asked for but the suite, once.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.times.get() > 1 || !self.suite.is_empty()
+    /// What is run on one server after the other; nothing stands for the suite, once.
+    pub(crate) fn rounds(&self) -> Vec<Option<Repeat>> {
+        let times = self.times.get();
+        if times == 1 && self.suite.is_empty() {
+            return vec![None];
+        }
+        let most = ON_ONE_SERVER.max(self.jobs.get());
+        let round = |before| {
+            let times = NonZeroUsize::new(most.min(times - before))?;
+            Some(Repeat { times, before, ..self.clone() })
+        };
+        (0..times).step_by(most).map(round).collect()
     }
 
     /// Whether the program that tests encrypted connections is among what is run.
@@ -80,7 +95,7 @@ impl Repeat {
 
     /// Says how each repetition went as it ends, and all of them in the end.
     fn run_all(&self, name: &str, programs: impl Fn() -> Vec<Command> + Sync) -> Result<()> {
-        let (times, jobs) = (self.times.get(), self.jobs.get());
+        let (times, jobs, before) = (self.times.get(), self.jobs.get(), self.before);
         let logs = run::target().join("repetitions");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let (began, next, good) = (Instant::now(), AtomicUsize::new(1), AtomicUsize::new(0));
@@ -90,13 +105,14 @@ impl Repeat {
                 if n > times {
                     return Ok(());
                 }
+                let n = before + n;
                 let log = logs.join(format!("{name}-{n}.log"));
                 let began = Instant::now();
                 let outcome = one(programs(), &log)?;
                 let (took, Outcome { passed, failed, is_ok }) = (began.elapsed().as_secs_f64(), outcome);
                 let word = if is_ok { "ok    " } else { "FAILED" };
                 let log = if is_ok { String::new() } else { format!(" {}: {}", log.display(), failed.join(", ")) };
-                println!("{word} {name} {n:>3} of {times} {passed:>5} passed {took:>7.1} s{log}");
+                println!("{word} {name} {n:>3} {passed:>5} passed {took:>7.1} s{log}");
                 good.fetch_add(usize::from(is_ok), Ordering::Relaxed);
             }
         };
@@ -194,6 +210,7 @@ mod tests {
             times: NonZeroUsize::new(times).expect("some"),
             jobs: NonZeroUsize::new(jobs).expect("some"),
             suite: Vec::new(),
+            before: 0,
         };
         let shell = |script: &'static str| {
             move || {
@@ -204,6 +221,13 @@ mod tests {
         };
         let good = shell("echo 'test result: ok. 1 passed; 0 failed'");
         repeat(5, 3).run_all("xtask-good", good).expect("five are good");
+        let rounds = |times, jobs| -> Vec<_> {
+            let rounds = repeat(times, jobs).rounds().into_iter().map(|round| round.map(|r| (r.before, r.times.get())));
+            rounds.collect()
+        };
+        assert_eq!(rounds(1, 1), [None], "the suite, as ever");
+        assert_eq!(rounds(50, 10), [Some((0, 20)), Some((20, 20)), Some((40, 10))], "each on a server of its own");
+        assert_eq!(rounds(30, 30), [Some((0, 30))]);
         let killed = shell("echo 'test result: ok. 1 passed; 0 failed'; exit 3");
         let failed = repeat(2, 2).run_all("xtask-bad", killed).expect_err("two fail");
         assert!(failed.to_string().contains("2 of 2"), "{failed}");

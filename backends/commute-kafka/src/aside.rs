@@ -2,12 +2,15 @@
 //!
 //! | Key | Value |
 //! |---|---|
-//! | `P/event/OFFSET` | a parked event as it was published, and why and how in the header `commute-parked` |
+//! | `P/event/OFFSET/WRITER/ORDER` | a parked event as it was published, and why and how in the header `commute-parked`; `WRITER` is the incarnation that has parked it |
 //! | `P/back/N` | the offsets that one call has taken back: all or none of them |
 //! | `P/progress/INCARNATION` | the progress of an incarnation |
 //!
 //! `P` is the partition of the source; all its records are in the partition of the same number. A record without a value
 //! says that the key is over.
+//!
+//! Every note that an event is parked has a key of its own, so that compaction never lets one that came too late take the place of one
+//! that counts. Which ones count, the commit says: see [`crate::progress`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +21,8 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header};
 use serde::{Deserialize, Serialize};
 
-use crate::partition::Aside;
-use crate::progress::Progress;
+use crate::partition::{Aside, Noted};
+use crate::progress::{Epoch, Progress, counts};
 use crate::publisher::Item;
 use crate::wire::{self, Record};
 
@@ -72,7 +75,7 @@ impl Shelf {
     }
 
     /// An event is parked.
-    pub(crate) fn parked(&self, offset: u64, aside: &Aside, record: &Record) -> Item {
+    pub(crate) fn parked(&self, offset: u64, writer: u32, aside: &Aside, record: &Record) -> Item {
         let lanes = aside.lanes.iter().map(|(lane, mode)| match mode {
             Mode::Exclusive => (lane.0, None),
             Mode::Shared(class) => (lane.0, Some(*class)),
@@ -92,15 +95,15 @@ impl Shelf {
         Item::Note {
             topic,
             partition,
-            key: format!("{partition}/event/{offset}"),
+            key: format!("{partition}/event/{offset}/{writer}/{}", aside.order),
             value: Some(record.envelope.data.clone()),
             headers: Some(wire::headers(&record.envelope).insert(why)),
         }
     }
 
-    /// A parked event is settled.
-    pub(crate) fn settled(&self, offset: u64) -> Item {
-        self.note(format!("event/{offset}"), None)
+    /// A note of an event is over.
+    pub(crate) fn over(&self, offset: u64, Noted { writer, order }: Noted) -> Item {
+        self.note(format!("event/{offset}/{writer}/{order}"), None)
     }
 
     /// These are taken back.
@@ -131,12 +134,23 @@ pub(crate) fn short(reason: Option<String>) -> Option<String> {
     Some(reason)
 }
 
-/// What a partition aside says, read from its beginning to its end.
+/// What a partition aside holds, read from its beginning to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
+    /// By the event's offset.
+    events: BTreeMap<(u64, Noted), Aside>,
+    /// With their own offsets.
+    backs: BTreeMap<u64, (u64, BTreeSet<u64>)>,
+    pub(crate) progress: BTreeMap<u32, Progress>,
+}
+
+/// What of it counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
     pub(crate) asides: BTreeMap<u64, Aside>,
     pub(crate) notes: BTreeMap<u64, BTreeSet<u64>>,
-    pub(crate) progress: BTreeMap<u32, Progress>,
+    /// Notes that came too late, with the event's offset.
+    pub(crate) late: Vec<(u64, Noted)>,
 }
 
 impl Loaded {
@@ -151,23 +165,21 @@ impl Loaded {
         }
         match (kind, message.payload()) {
             // An event without data has a value without bytes, and the library shows both in one way.
-            ("event", _) => match parked(message) {
-                Some(aside) => {
-                    self.forget(number);
-                    self.asides.insert(number, aside);
+            ("event", _) => {
+                let writer = parts.next().and_then(|writer| writer.parse().ok());
+                let order = parts.next().and_then(|order| order.parse().ok());
+                let (Some(writer), Some(order)) = (writer, order) else { return };
+                let noted = Noted { writer, order };
+                match parked(message) {
+                    Some(aside) => drop(self.events.insert((number, noted), Aside { noted: vec![noted], ..aside })),
+                    None => drop(self.events.remove(&(number, noted))),
                 }
-                None => {
-                    self.asides.remove(&number);
-                    self.forget(number);
-                }
-            },
-            ("back", Some(value)) if !value.is_empty() => {
-                let offsets: BTreeSet<u64> = serde_json::from_slice(value).unwrap_or_default();
-                // What was parked again since is younger than the note, and comes later.
-                let known: BTreeSet<u64> = offsets.into_iter().filter(|offset| self.take_back(*offset)).collect();
-                self.notes.insert(number, known);
             }
-            ("back", _) => drop(self.notes.remove(&number)),
+            ("back", Some(value)) if !value.is_empty() => {
+                let offsets = serde_json::from_slice(value).unwrap_or_default();
+                self.backs.insert(number, (message.offset().unsigned_abs(), offsets));
+            }
+            ("back", _) => drop(self.backs.remove(&number)),
             ("progress", value) => {
                 let Ok(incarnation) = u32::try_from(number) else { return };
                 match value.and_then(Progress::decode) {
@@ -179,16 +191,45 @@ impl Loaded {
         }
     }
 
-    fn take_back(&mut self, offset: u64) -> bool {
-        let Some(aside) = self.asides.get_mut(&offset) else { return false };
-        aside.back = true;
-        true
+    /// Whether it speaks of events at or behind an offset.
+    pub(crate) fn reaches(&self, offset: u64) -> bool {
+        self.events.last_key_value().is_some_and(|((last, _), _)| *last >= offset)
     }
 
-    fn forget(&mut self, offset: u64) {
-        for of in self.notes.values_mut() {
-            of.remove(&offset);
+    /// Nothing of it counts: it speaks of another topic.
+    pub(crate) fn of_another(self) -> Counting {
+        Counting { late: self.events.into_keys().collect(), ..Counting::default() }
+    }
+
+    /// Sorts out what counts.
+    pub(crate) fn counting(self, epochs: &[Epoch]) -> Counting {
+        let mut counting = Counting::default();
+        for ((offset, noted), mut aside) in self.events {
+            if !counts(epochs, aside.offset, noted.writer) {
+                counting.late.push((offset, noted));
+                continue;
+            }
+            // An event that was taken back and parked again: the last word holds, and all of them are over with it.
+            if let Some(mut other) = counting.asides.remove(&offset) {
+                if other.offset > aside.offset {
+                    std::mem::swap(&mut other, &mut aside);
+                }
+                aside.noted.append(&mut other.noted);
+            }
+            counting.asides.insert(offset, aside);
         }
+        for (note, (at, mut offsets)) in self.backs {
+            offsets.retain(|offset| match counting.asides.get_mut(offset) {
+                // What was parked again since is younger than the note.
+                Some(aside) if aside.offset < at => {
+                    aside.back = true;
+                    true
+                }
+                _ => false,
+            });
+            counting.notes.insert(note, offsets);
+        }
+        counting
     }
 }
 
@@ -208,12 +249,70 @@ pub(crate) fn parked(message: &BorrowedMessage<'_>) -> Option<Aside> {
         offset: message.offset().unsigned_abs(),
         record: Some(record),
         back: false,
+        noted: Vec::new(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Notes: of which event, by whom, which one of theirs, and where.
+    fn loaded(notes: &[(u64, u32, u64, u64)]) -> Loaded {
+        let mut loaded = Loaded::default();
+        for &(event, writer, order, offset) in notes {
+            let noted = Noted { writer, order };
+            let aside = Aside {
+                order,
+                attempts: 1,
+                lanes: Vec::new(),
+                reason: None,
+                since: Timestamp(0),
+                offset,
+                record: None,
+                back: false,
+                noted: vec![noted],
+            };
+            loaded.events.insert((event, noted), aside);
+        }
+        loaded
+    }
+
+    fn noted(writer: u32, order: u64) -> Noted {
+        Noted { writer, order }
+    }
+
+    #[test]
+    fn a_note_that_came_too_late_neither_counts_nor_hides_one_that_does() {
+        let loaded = loaded(&[(5, 1, 1, 3), (6, 1, 2, 12), (7, 2, 1, 11), (7, 1, 3, 13)]);
+        let Counting { asides, late, .. } = loaded.counting(&[Epoch { from: 10, writer: 2 }]);
+        let known: Vec<_> = asides.iter().map(|(event, aside)| (*event, aside.offset, &aside.noted[..])).collect();
+        assert_eq!(known, [(5, 3, &[noted(1, 1)][..]), (7, 11, &[noted(2, 1)])]);
+        assert_eq!(late, [(6, noted(1, 2)), (7, noted(1, 3))]);
+    }
+
+    #[test]
+    fn what_was_released_and_parked_again_too_late_stays_released() {
+        // One incarnation has parked the event twice; the second time came behind what the next one has read.
+        let mut loaded = loaded(&[(5, 1, 1, 3), (5, 1, 2, 12)]);
+        loaded.backs.insert(70, (4, [5].into()));
+        let Counting { asides, late, .. } = loaded.counting(&[Epoch { from: 10, writer: 2 }]);
+        assert!(asides[&5].back && asides[&5].offset == 3);
+        assert_eq!(late, [(5, noted(1, 2))]);
+    }
+
+    #[test]
+    fn the_last_note_of_an_event_says_how_it_is_and_all_of_them_are_known() {
+        let mut loaded = loaded(&[(5, 9, 1, 3), (5, 2, 2, 8), (6, 9, 2, 4)]);
+        loaded.backs.insert(70, (6, [5, 6, 99].into()));
+        let Counting { asides, notes, late } = loaded.counting(&[]);
+        let mut known = asides[&5].noted.clone();
+        known.sort_unstable();
+        assert_eq!((asides[&5].offset, asides[&5].back), (8, false), "parked again since");
+        assert_eq!(known, [noted(2, 2), noted(9, 1)]);
+        assert!(asides[&6].back && late.is_empty());
+        assert_eq!(notes[&70], [6].into());
+    }
 
     #[test]
     fn names_are_names_of_topics_and_differ() {

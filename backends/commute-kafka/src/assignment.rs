@@ -15,16 +15,18 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::aside::Loaded;
+use crate::aside::{Counting, Loaded};
 use crate::client::{ANSWER, told};
 use crate::error::failed;
 use crate::library::{Library, Part};
 use crate::partition::{Partition, Phase};
-use crate::progress::{Committed, Progress, committed};
+use crate::progress::{Committed, Epoch, Progress, committed};
 use crate::state::{Shared, State};
 
 /// How long whoever takes over waits at most, however long the lease is.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long the topic beside the source may seem shorter than it is known to be.
+const SHORTER: Duration = Duration::from_secs(30);
 /// How long a commit may take before it is given up.
 const COMMIT: Duration = Duration::from_secs(10);
 
@@ -74,11 +76,12 @@ fn numbers(list: &TopicPartitionList) -> Vec<i32> {
 
 /// Partitions become ours. Blocks until their state is loaded; they are fetched from where nothing is settled.
 fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
+    let until = Instant::now() + SHORTER;
     let loaded = loop {
         if shared.state().over.is_some() {
             break Vec::new();
         }
-        match load(shared, library, consumer, list) {
+        match load(shared, library, consumer, list, until) {
             Ok(loaded) => break loaded,
             Err(error) if !error.is_retryable() => {
                 shared.fail(&error);
@@ -124,6 +127,7 @@ fn load(
     library: &Library,
     consumer: &BaseConsumer<Watch>,
     list: &TopicPartitionList,
+    until: Instant,
 ) -> Result<Vec<Partition>> {
     let (topic, numbers) = (shared.topic(), numbers(list));
     if numbers.is_empty() {
@@ -152,7 +156,10 @@ fn load(
         parts.push(Part { partition, from: from.unsigned_abs(), end: end.unsigned_abs() });
     }
     library.read(&shared.aside, &parts, |message| {
-        aside.entry(message.partition()).or_default().take(message);
+        // What comes behind the end belongs to the next who reads this.
+        if message.offset().unsigned_abs() < end_of(&parts, message.partition()) {
+            aside.entry(message.partition()).or_default().take(message);
+        }
         ControlFlow::Continue(())
     })?;
     let mut known = Vec::new();
@@ -164,14 +171,40 @@ fn load(
             Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
             _ => None,
         };
+        let relies = commit.as_ref().map_or(0, Committed::relies);
+        check_length(&shared.aside, number, end_of(&parts, number), relies, Instant::now() < until)?;
         known.push((number, commit, (log.0.unsigned_abs(), log.1.unsigned_abs())));
     }
     // Nothing can fail any more: what is put together here takes room, and only a partition that is ours gives it back.
     let loaded = known.into_iter().map(|(number, commit, log)| {
         let aside = aside.remove(&number).unwrap_or_default();
-        partition(shared, number, commit, aside, log)
+        partition(shared, number, commit, (aside, end_of(&parts, number)), log)
     });
     Ok(loaded.collect())
+}
+
+/// Where a partition of the topic beside ends; at its beginning when there is none.
+fn end_of(parts: &[Part], partition: i32) -> u64 {
+    parts.iter().find(|part| part.partition == partition).map_or(0, |part| part.end)
+}
+
+/// Looks whether the topic beside is as long as a commit knows it to be. A server may not have heard of all of it, for a while.
+fn check_length(aside: &str, number: i32, end: u64, relies: u64, wait: bool) -> Result<()> {
+    if end >= relies {
+        return Ok(());
+    }
+    if wait {
+        let detail = format!("partition {number} of {aside} is known to be {relies} records long, and has {end}");
+        return Err(Error::new(Code::BrokerUnavailable, detail));
+    }
+    tracing::error!(
+        topic = aside,
+        number,
+        end,
+        relies,
+        "the topic beside has been shortened or created anew: what was parked in the rest is not known any more"
+    );
+    Ok(())
 }
 
 /// Puts together what commit, log and aside say.
@@ -179,27 +212,29 @@ fn partition(
     shared: &Shared,
     number: i32,
     known: Option<Committed>,
-    mut aside: Loaded,
+    (mut aside, aside_end): (Loaded, u64),
     (start, end): (u64, u64),
 ) -> Partition {
     let topic = shared.topic();
     let mut progress = match known {
         None => Progress::new(start),
         Some(Committed::Inline(progress)) => progress,
-        Some(Committed::Aside { incarnation }) => aside.progress.remove(&incarnation).unwrap_or_else(|| {
+        Some(Committed::Aside { incarnation, .. }) => aside.progress.remove(&incarnation).unwrap_or_else(|| {
             tracing::warn!(topic, number, "what was settled out of order is not aside any more: it comes again");
             Progress::new(start)
         }),
     };
-    if progress.settled.low() > end {
+    let is_another = progress.settled.low() > end || aside.reaches(end);
+    if is_another {
+        let low = progress.settled.low();
         tracing::warn!(
             topic,
             number,
             end,
-            "the topic ends before what is settled: it is another one, read from its start"
+            low,
+            "the topic ends before what is settled or parked: it is another one, read from its start"
         );
         progress = Progress::new(start);
-        aside = Loaded::default();
     }
     if progress.settled.low() < start {
         let lost = start - progress.settled.low();
@@ -211,8 +246,20 @@ fn partition(
         }
     }
     let outlived = aside.progress.keys().copied().collect();
+    let Counting { mut asides, notes, late } =
+        if is_another { aside.of_another() } else { aside.counting(&progress.epochs) };
+    if late.is_empty() {
+        progress.epochs.clear();
+    } else {
+        let count = late.len();
+        tracing::warn!(topic, number, count, "what was parked too late, or of another topic, does not count");
+    }
+    if is_another {
+        // Nobody's: until they are removed, none of them counts.
+        progress.epochs.push(Epoch { from: 0, writer: 0 });
+    }
     let mut state = shared.state();
-    for parked in aside.asides.values_mut().filter(|parked| !parked.back) {
+    for parked in asides.values_mut().filter(|parked| !parked.back) {
         let fits = parked.record.as_ref().is_some_and(|record| State::keep(state.kept(), record));
         if !fits {
             parked.record = None;
@@ -221,9 +268,10 @@ fn partition(
     drop(state);
     // Random, so that the tags of another process, or of this one before, mean nothing here.
     let incarnation = fastrand::u32(1..);
-    let mut partition = Partition::new(number, incarnation, progress, aside.asides);
-    partition.notes = aside.notes;
-    partition.outlived = outlived;
+    progress.epochs.push(Epoch { from: aside_end, writer: incarnation });
+    progress.relies = aside_end;
+    let mut partition = Partition::new(number, incarnation, progress, asides);
+    (partition.notes, partition.outlived, partition.late) = (notes, outlived, late);
     partition
 }
 

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::aside::Shelf;
 use crate::error::{failed, is_transient};
 use crate::membership::Member;
-use crate::partition::Phase;
+use crate::partition::{Phase, place};
 use crate::progress::{Progress, metadata_aside};
 use crate::state::{Shared, State};
 
@@ -24,9 +24,11 @@ struct Due {
     incarnation: u32,
     version: u64,
     low: u64,
-    /// What goes aside because the metadata has no room for it.
+    /// Nothing when progress has no room in it.
+    metadata: Option<String>,
+    /// What goes aside then.
     aside: Option<Progress>,
-    metadata: String,
+    relies: u64,
 }
 
 /// Commits until the subscription has ended, and leaves the group.
@@ -63,6 +65,8 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                         partition.committed = partition.committed.max(due.version);
                         let shelf = Shelf { topic: shared.aside.clone(), partition: due.number };
                         outlived.extend(partition.outlived.drain(..).map(|before| shelf.forget_progress(before)));
+                        outlived.extend(partition.late.drain(..).map(|(offset, noted)| shelf.over(offset, noted)));
+                        outlived.extend(partition.outdated.drain(..).map(|note| shelf.forget_back(note)));
                     }
                 }
                 false
@@ -100,7 +104,8 @@ fn due(state: &State, limit: usize) -> Vec<Due> {
             version: partition.version,
             low: partition.progress.settled.low(),
             aside: metadata.is_none().then(|| partition.progress.clone()),
-            metadata: metadata.unwrap_or_else(|| metadata_aside(partition.incarnation, partition.version)),
+            relies: partition.progress.relies,
+            metadata,
         }
     });
     due.collect()
@@ -114,29 +119,35 @@ enum Failure {
 
 fn commit(shared: &Shared, member: &Member, due: &[Due]) -> Result<(), Failure> {
     let sorted = |error: Error| if error.is_retryable() { Failure::Passing(error) } else { Failure::Lasting(error) };
-    let mut notes = Vec::new();
-    for due in due {
-        if let Some(progress) = &due.aside {
-            let shelf = Shelf { topic: shared.aside.clone(), partition: due.number };
-            notes.push(shelf.progress(due.incarnation, progress));
-        }
-    }
-    if let Some(last) = due.iter().filter(|due| due.aside.is_some()).map(|due| due.number).max() {
+    let too_long = due.iter().filter_map(|due| Some((due, due.aside.as_ref()?)));
+    let notes = too_long.clone().map(|(due, progress)| {
+        let shelf = Shelf { topic: shared.aside.clone(), partition: due.number };
+        shelf.progress(due.incarnation, progress)
+    });
+    let mut ends = Vec::new();
+    if let Some(last) = too_long.clone().map(|(due, _)| due.number).max() {
         shared.ensure_aside(last).map_err(sorted)?;
-        let stored = shared.link.publisher().send(notes).blocking_recv();
-        stored.unwrap_or_else(|_| Err(crate::state::ended())).map_err(sorted)?;
+        let stored = shared.link.publisher().send(notes.collect()).blocking_recv();
+        let receipts = stored.unwrap_or_else(|_| Err(crate::state::ended())).map_err(sorted)?;
+        ends.extend(receipts.iter().map(|receipt| receipt.position.map_or(0, |position| place(position).1 + 1)));
     }
+    let mut ends = ends.into_iter();
+    let texts = due.iter().map(|due| {
+        due.metadata.clone().unwrap_or_else(|| {
+            let relies = due.relies.max(ends.next().unwrap_or(0));
+            metadata_aside(due.incarnation, due.version, relies)
+        })
+    });
+    let texts: Vec<String> = texts.collect();
     let what = || format!("cannot commit what group {} has settled of {}", shared.group_id, shared.topic());
     let odd = |cause: KafkaError| Failure::Lasting(failed(what(), cause));
     let mut list = TopicPartitionList::with_capacity(due.len());
-    for due in due {
+    for (due, text) in due.iter().zip(&texts) {
         let mut element = list.add_partition(shared.topic(), due.number);
         element.set_offset(Offset::Offset(i64::try_from(due.low).unwrap_or(i64::MAX))).map_err(odd)?;
-        if !due.metadata.is_empty() {
-            element.set_metadata(&due.metadata);
-        }
+        element.set_metadata(text);
     }
-    let longest = due.iter().map(|due| due.metadata.len()).max().unwrap_or_default();
+    let longest = texts.iter().map(String::len).max().unwrap_or_default();
     member.consumer().commit(&list, CommitMode::Sync).map_err(|cause| {
         let too_much = cause.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetMetadataTooLarge);
         match is_transient(&cause) || (too_much && shared.link.lower_metadata(longest)) {

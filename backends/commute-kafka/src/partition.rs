@@ -46,6 +46,13 @@ pub(crate) struct Held {
     pub(crate) aside: bool,
 }
 
+/// A note that an event is parked: by which incarnation, and which of its notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Noted {
+    pub(crate) writer: u32,
+    pub(crate) order: u64,
+}
+
 /// An event that was set aside, and is not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Aside {
@@ -61,6 +68,8 @@ pub(crate) struct Aside {
     pub(crate) record: Option<Record>,
     /// It was taken back.
     pub(crate) back: bool,
+    /// All notes of it.
+    pub(crate) noted: Vec<Noted>,
 }
 
 /// A partition that is ours.
@@ -79,8 +88,8 @@ pub(crate) struct Partition {
     again: BTreeMap<u64, Record>,
     pub(crate) held: HashMap<u64, Held>,
     pub(crate) aside: BTreeMap<u64, Aside>,
-    /// Parking them was begun and not heard to have succeeded: a record of them may be aside.
-    maybe_aside: BTreeSet<u64>,
+    /// Parking them was begun and not heard to have succeeded: these notes of them may be aside.
+    maybe_aside: BTreeMap<u64, Vec<u64>>,
     /// Notes that say what was taken back, and of what each still speaks.
     pub(crate) notes: BTreeMap<u64, BTreeSet<u64>>,
     /// Grows with every change that a commit has to keep.
@@ -88,6 +97,10 @@ pub(crate) struct Partition {
     pub(crate) committed: u64,
     /// Records aside with the progress of earlier incarnations, to be removed.
     pub(crate) outlived: Vec<u32>,
+    /// Notes that came too late, to be removed.
+    pub(crate) late: Vec<(u64, Noted)>,
+    /// Notes of what was taken back that speak of nothing any more, to be removed.
+    pub(crate) outdated: Vec<u64>,
 }
 
 impl Partition {
@@ -100,7 +113,7 @@ impl Partition {
                 again.insert(*offset, record.clone());
             }
         }
-        let Progress { settled, deferred } = &mut progress;
+        let Progress { settled, deferred, .. } = &mut progress;
         deferred.retain(|offset, _| !settled.is_done(*offset) || again.contains_key(offset));
         let fetched = progress.settled.low();
         Partition {
@@ -114,11 +127,13 @@ impl Partition {
             again,
             held: HashMap::new(),
             aside: asides,
-            maybe_aside: BTreeSet::new(),
+            maybe_aside: BTreeMap::new(),
             notes: BTreeMap::new(),
             version: 0,
             committed: 0,
             outlived: Vec::new(),
+            late: Vec::new(),
+            outdated: Vec::new(),
         }
     }
 
@@ -194,7 +209,7 @@ impl Partition {
         };
         let size = record.size;
         let kept = keep(&record).then_some(record);
-        let aside = self.aside.contains_key(&offset) || self.maybe_aside.contains(&offset);
+        let aside = self.aside.contains_key(&offset) || self.maybe_aside.contains_key(&offset);
         self.held.insert(offset, Held { counted: true, record: kept, aside });
         Some((delivery, from_buffer.then_some(size)))
     }
@@ -217,10 +232,10 @@ impl Partition {
     }
 
     /// A record that says that it is parked is on its way aside; answers whether it is in somebody's hands.
-    pub(crate) fn begin_parking(&mut self, offset: u64) -> bool {
+    pub(crate) fn begin_parking(&mut self, offset: u64, order: u64) -> bool {
         let Some(held) = self.held.get_mut(&offset) else { return false };
         held.aside = true;
-        self.maybe_aside.insert(offset);
+        self.maybe_aside.entry(offset).or_default().push(order);
         true
     }
 
@@ -231,10 +246,20 @@ impl Partition {
     }
 
     /// Set aside.
-    pub(crate) fn park(&mut self, offset: u64, aside: Aside) -> Option<Held> {
+    pub(crate) fn park(&mut self, offset: u64, mut aside: Aside) -> Option<Held> {
+        // Whatever was noted of it before is over when this is.
+        aside.noted = self.noted(offset);
+        self.progress.relies = self.progress.relies.max(aside.offset + 1);
         let held = self.ack(offset)?;
         self.aside.insert(offset, aside);
         Some(held)
+    }
+
+    /// The notes of an event that are, or may be, aside.
+    pub(crate) fn noted(&self, offset: u64) -> Vec<Noted> {
+        let known = self.aside.get(&offset).into_iter().flat_map(|aside| aside.noted.iter().copied());
+        let maybe = self.maybe_aside.get(&offset).into_iter().flatten();
+        known.chain(maybe.map(|order| Noted { writer: self.incarnation, order: *order })).collect()
     }
 
     /// Given back.
@@ -260,16 +285,15 @@ impl Partition {
         })
     }
 
-    /// Notes that speak of nothing any more, now that these are settled.
-    pub(crate) fn outdated_notes(&mut self, offset: u64) -> Vec<u64> {
-        let mut outdated = Vec::new();
-        self.notes.retain(|note, of| {
+    /// Looks for notes that speak of nothing any more, now that an event is settled.
+    pub(crate) fn outdate_notes(&mut self, offset: u64) {
+        let Partition { notes, outdated, .. } = self;
+        notes.retain(|note, of| {
             if of.remove(&offset) && of.is_empty() {
                 outdated.push(*note);
             }
             !of.is_empty()
         });
-        outdated
     }
 
     /// Everything aside that was not taken back, with its place in the order.

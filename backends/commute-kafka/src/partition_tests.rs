@@ -41,6 +41,7 @@ fn aside(order: u64, back: bool) -> Aside {
         offset: 0,
         record: Some(record(0)),
         back,
+        noted: vec![Noted { writer: 5, order }],
     }
 }
 
@@ -130,7 +131,8 @@ fn parked_events_are_settled_in_the_log_and_listed_in_their_order() {
     assert_eq!(partition.parked().count(), 1);
     partition.notes.insert(1, [2].into());
     partition.ack(2);
-    assert_eq!((partition.outdated_notes(2), partition.aside.len()), (vec![1], 1));
+    partition.outdate_notes(2);
+    assert_eq!((&partition.outdated[..], partition.aside.len()), (&[1][..], 1));
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn what_may_be_aside_is_remembered_until_it_is_settled_however_often_it_is_given
     let mut partition = partition(0);
     fetch(&mut partition, 0..2);
     take(&mut partition);
-    assert!(partition.begin_parking(0) && !partition.begin_parking(7), "the other is in nobody's hands");
+    assert!(partition.begin_parking(0, 1) && !partition.begin_parking(7, 2), "the other is in nobody's hands");
     // Whether that was stored is not known when it is given back.
     for _ in 0..2 {
         partition.give_back(0, record(0));
@@ -148,9 +150,17 @@ fn what_may_be_aside_is_remembered_until_it_is_settled_however_often_it_is_given
     assert!(partition.ack(0).is_some_and(|held| held.aside));
     assert!(partition.maybe_aside.is_empty());
     // Parked, it is known to be aside.
-    assert!(partition.begin_parking(1));
-    partition.park(1, aside(1, false));
+    assert!(partition.begin_parking(1, 3) && partition.begin_parking(1, 4));
+    partition.park(1, Aside { offset: 6, ..aside(4, false) });
     assert!(partition.maybe_aside.is_empty() && partition.aside.contains_key(&1));
+    assert_eq!(partition.progress.relies, 7);
+    // All notes of it are over when it is, also one of which nobody knows whether it was stored.
+    let orders = |partition: &Partition| partition.noted(1).iter().map(|noted| noted.order).collect::<Vec<_>>();
+    assert_eq!(orders(&partition), [3, 4]);
+    partition.unpark(1, &record(1), true).expect("it is parked");
+    assert!(partition.begin_parking(1, 5));
+    partition.park(1, aside(5, false));
+    assert_eq!(orders(&partition), [3, 4, 5]);
 }
 
 #[test]

@@ -82,6 +82,9 @@ impl Publisher {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // A server that has only just heard of a partition may refuse the first request to it and take the second, which was
+            // on its way, too: it does not know where the numbers begin (KAFKA-15591). The library then takes the first for stored.
+            .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", "60000")
             .set("queue.buffering.max.messages", "1000000");
@@ -225,5 +228,57 @@ impl Publisher {
     pub(crate) fn end(&self) {
         self.line().ended = true;
         self.turned.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::Message;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn nothing_is_lost_when_a_new_partition_refuses_the_first_request_and_takes_those_behind_it() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("new", 1, 1).unwrap();
+        let url = format!("kafka://{}", cluster.bootstrap_servers());
+        let options = Options::from_address(commute_core::Address::parse(&url).unwrap()).unwrap();
+        let ear = Ear::default();
+        let topics = Topics::new(&options, &ear).unwrap();
+        // A request for each record.
+        let mut config = options.client();
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+        let (publisher, thread) = Publisher::start(config, topics, &ear).unwrap();
+        publisher.look_again("new").unwrap();
+        // The answer to the first takes a while, so that the others could be on their way behind it.
+        cluster.broker_round_trip_time(1, Duration::from_millis(50)).unwrap();
+        let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[unknown]);
+        let note = |n: usize| Item::Note {
+            topic: "new".into(),
+            partition: 0,
+            key: n.to_string(),
+            value: Some(Bytes::from_static(b"value")),
+            headers: None,
+        };
+        let answers: Vec<_> = (0..3).map(|n| publisher.send(vec![note(n)])).collect();
+        let stored: Vec<_> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
+        let positions: Vec<_> = stored.iter().map(|receipts| receipts[0].position).collect();
+        assert_eq!(positions, [Some(0), Some(1), Some(2)]);
+        let reader: BaseConsumer = options.client().set("group.id", "reader").create().unwrap();
+        let mut places = TopicPartitionList::new();
+        places.add_partition_offset("new", 0, Offset::Beginning).unwrap();
+        reader.assign(&places).unwrap();
+        for n in 0..3 {
+            let record = reader.poll(ANSWER).expect("it is stored").unwrap();
+            assert_eq!(record.key(), Some(n.to_string().as_bytes()));
+        }
+        publisher.end();
+        thread.join().unwrap();
     }
 }

@@ -143,7 +143,13 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let outcome = match report {
-            Ok(message) => Ok(position(message.partition(), message.offset())),
+            Ok(message) if message.offset() >= 0 => Ok(position(message.partition(), message.offset())),
+            // The library only concludes that it is stored, from what came behind it.
+            Ok(message) => {
+                let detail =
+                    format!("whether {} has taken an event in is not known; publish it again", message.topic());
+                Err(Error::new(Code::BrokerUnavailable, detail))
+            }
             Err((cause, message)) => {
                 let what = format!("{} did not take an event in", message.topic());
                 let error = unstored(what, cause.clone());

@@ -199,7 +199,7 @@ mod tests {
             assert_eq!(refused.code(), code, "{pair:?}");
             assert!(refused.detail().contains(words) && !refused.report().contains("s3cret"), "{refused}");
         }
-        checked(&[("offset.metadata.max.bytes", "46"), ("group.max.session.timeout.ms", "10000")], "").unwrap();
+        checked(&[("offset.metadata.max.bytes", "67"), ("group.max.session.timeout.ms", "10000")], "").unwrap();
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn plan(shared: &Shared, settlements: Vec<Settlement>, over: &mut HashSet<Delive
                     offset: 0,
                     record: None,
                     back: false,
+                    noted: Vec::new(),
                 })
             }
             _ => None,
@@ -209,10 +210,10 @@ fn send(shared: &Shared, library: &Library, call: &mut Call) -> Result<()> {
             Settlement::Park { .. } => {
                 let (partition, offset) = place(tag.position);
                 if let (Some(aside), Some(record)) = (&step.aside, &step.record)
-                    && state.planned(tag).is_some_and(|known| known.begin_parking(offset))
+                    && state.planned(tag).is_some_and(|known| known.begin_parking(offset, aside.order))
                 {
                     let shelf = Shelf { topic: shared.aside.clone(), partition };
-                    notes.push(shelf.parked(offset, aside, record));
+                    notes.push(shelf.parked(offset, tag.incarnation, aside, record));
                     call.notes.push(n);
                 }
             }
@@ -259,10 +260,11 @@ fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
     for step in steps.iter().filter(|step| matches!(step.settlement, Settlement::Ack { .. })) {
         let tag = step.settlement.tag();
         let (partition, offset) = place(tag.position);
-        let held = state.planned(tag).and_then(|partition| partition.held.get(&offset));
-        if held.is_some_and(|held| held.aside) {
+        let Some(known) = state.planned(tag) else { continue };
+        if known.held.get(&offset).is_some_and(|held| held.aside) {
             last = last.max(partition);
-            notes.push(Shelf { topic: shared.aside.clone(), partition }.settled(offset));
+            let shelf = Shelf { topic: shared.aside.clone(), partition };
+            notes.extend(known.noted(offset).into_iter().map(|noted| shelf.over(offset, noted)));
         }
     }
     drop(state);
@@ -278,10 +280,10 @@ fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
 fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
     let mut state = shared.state();
     let state = &mut *state;
-    let (mut needs, mut outdated) = (BTreeMap::new(), Vec::new());
+    let mut needs = BTreeMap::new();
     for Step { settlement, record, aside } in steps {
         let tag = settlement.tag();
-        let (number, offset) = place(tag.position);
+        let (_, offset) = place(tag.position);
         let mut room = *state.kept();
         // What is given back stays taken back from aside, and the note that says so is needed.
         let is_over = matches!(settlement, Settlement::Ack { .. } | Settlement::Park { .. });
@@ -299,8 +301,7 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
             Settlement::Return { .. } => record.and_then(|record| partition.give_back(offset, record)),
         };
         if is_over && released.as_ref().is_some_and(|held| held.aside) {
-            let shelf = Shelf { topic: shared.aside.clone(), partition: number };
-            outdated.extend(partition.outdated_notes(offset).into_iter().map(|note| shelf.forget_back(note)));
+            partition.outdate_notes(offset);
         }
         if partition.is_dirty() {
             needs.insert(partition.incarnation, partition.version);
@@ -309,10 +310,6 @@ fn apply(shared: &Shared, steps: Vec<Step>) -> Vec<(u32, u64)> {
         if let Some(held) = released {
             state.release(&held);
         }
-    }
-    if !outdated.is_empty() {
-        // Should one stay, it speaks of nothing.
-        drop(shared.link.publisher().send(outdated));
     }
     needs.into_iter().collect()
 }

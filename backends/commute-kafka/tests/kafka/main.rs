@@ -18,6 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 mod gaps;
 mod growing;
 mod instances;
+mod late;
 mod overflow;
 mod rejoining;
 mod replicated;
