@@ -80,7 +80,10 @@ fn server(named: Option<&String>, kind: Kind) -> Result<(String, Option<Server>)
     }
     servers::install(kind)?;
     eprintln!("starting {}", kind.name());
-    let server = Server::start(kind, Options::default()).with_context(|| format!("cannot start {}", kind.name()))?;
+    // RabbitMQ stops taking events when it runs short of memory, and gives back what it had only now and then.
+    let memory_mib = if kind == Kind::Rabbitmq { 2_048 } else { 0 };
+    let options = Options { memory_mib, ..Options::default() };
+    let server = Server::start(kind, options).with_context(|| format!("cannot start {}", kind.name()))?;
     Ok((server.url().to_owned(), Some(server)))
 }
 

@@ -149,6 +149,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Counting {
     pub(crate) asides: BTreeMap<u64, Aside>,
     pub(crate) notes: BTreeMap<u64, BTreeSet<u64>>,
+    /// Notes of what was taken back that speak of nothing any more.
+    pub(crate) outdated: Vec<u64>,
     /// Notes that came too late, with the event's offset.
     pub(crate) late: Vec<(u64, Noted)>,
 }
@@ -191,14 +193,9 @@ impl Loaded {
         }
     }
 
-    /// Whether it speaks of events at or behind an offset.
-    pub(crate) fn reaches(&self, offset: u64) -> bool {
-        self.events.last_key_value().is_some_and(|((last, _), _)| *last >= offset)
-    }
-
-    /// Nothing of it counts: it speaks of another topic.
-    pub(crate) fn of_another(self) -> Counting {
-        Counting { late: self.events.into_keys().collect(), ..Counting::default() }
+    /// The place behind the last event that it speaks of.
+    pub(crate) fn behind_last(&self) -> u64 {
+        self.events.last_key_value().map_or(0, |((last, _), _)| last + 1)
     }
 
     /// Sorts out what counts.
@@ -227,7 +224,10 @@ impl Loaded {
                 }
                 _ => false,
             });
-            counting.notes.insert(note, offsets);
+            match offsets.is_empty() {
+                true => counting.outdated.push(note),
+                false => drop(counting.notes.insert(note, offsets)),
+            }
         }
         counting
     }
@@ -305,13 +305,14 @@ mod tests {
     fn the_last_note_of_an_event_says_how_it_is_and_all_of_them_are_known() {
         let mut loaded = loaded(&[(5, 9, 1, 3), (5, 2, 2, 8), (6, 9, 2, 4)]);
         loaded.backs.insert(70, (6, [5, 6, 99].into()));
-        let Counting { asides, notes, late } = loaded.counting(&[]);
+        loaded.backs.insert(71, (9, [98, 99].into()));
+        let Counting { asides, notes, outdated, late } = loaded.counting(&[]);
         let mut known = asides[&5].noted.clone();
         known.sort_unstable();
         assert_eq!((asides[&5].offset, asides[&5].back), (8, false), "parked again since");
         assert_eq!(known, [noted(2, 2), noted(9, 1)]);
         assert!(asides[&6].back && late.is_empty());
-        assert_eq!(notes[&70], [6].into());
+        assert_eq!((&notes[&70], &outdated[..]), (&[6].into(), &[71][..]));
     }
 
     #[test]

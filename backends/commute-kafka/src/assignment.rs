@@ -1,13 +1,10 @@
-//! What becomes ours, and what ceases to be: loads a partition's state, and lets go of it in order.
+//! What becomes ours, and what ceases to be: takes partitions over when their state is loaded, and lets go of them in order.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use commute_core::{Change, Code, Error, Result};
-use hashbrown::HashMap;
-use rdkafka::Message;
+use commute_core::{Change, Code, Error};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -15,18 +12,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::aside::{Counting, Loaded};
-use crate::client::{ANSWER, told};
+use crate::client::told;
 use crate::error::failed;
-use crate::library::{Library, Part};
+use crate::library::Library;
+use crate::loading::{Short, load};
 use crate::partition::{Partition, Phase};
-use crate::progress::{Committed, Epoch, Progress, committed};
 use crate::state::{Shared, State};
 
 /// How long whoever takes over waits at most, however long the lease is.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long the topic beside the source may seem shorter than it is known to be.
-const SHORTER: Duration = Duration::from_secs(30);
 /// How long a commit may take before it is given up.
 const COMMIT: Duration = Duration::from_secs(10);
 
@@ -76,19 +70,21 @@ fn numbers(list: &TopicPartitionList) -> Vec<i32> {
 
 /// Partitions become ours. Blocks until their state is loaded; they are fetched from where nothing is settled.
 fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, list: &TopicPartitionList) {
-    let until = Instant::now() + SHORTER;
+    let mut short = Short::default();
     let loaded = loop {
         if shared.state().over.is_some() {
             break Vec::new();
         }
-        match load(shared, library, consumer, list, until) {
+        match load(shared, library, consumer, &numbers(list), &mut short) {
             Ok(loaded) => break loaded,
             Err(error) if !error.is_retryable() => {
                 shared.fail(&error);
                 break Vec::new();
             }
             Err(error) => {
-                tracing::warn!(topic = shared.topic(), ?error, "the state of a partition cannot be loaded yet");
+                if shared.interrupted.is_due() {
+                    tracing::warn!(topic = shared.topic(), ?error, "the state of a partition cannot be loaded yet");
+                }
                 shared.pause(Duration::from_millis(200));
             }
         }
@@ -120,159 +116,8 @@ fn assign(shared: &Shared, library: &Library, consumer: &BaseConsumer<Watch>, li
     shared.opened.send_replace(true);
     shared.assigned.notify_waiters();
     shared.changed.notify_waiters();
-}
-
-fn load(
-    shared: &Shared,
-    library: &Library,
-    consumer: &BaseConsumer<Watch>,
-    list: &TopicPartitionList,
-    until: Instant,
-) -> Result<Vec<Partition>> {
-    let (topic, numbers) = (shared.topic(), numbers(list));
-    if numbers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut asked = TopicPartitionList::new();
-    for number in &numbers {
-        asked.add_partition(topic, *number);
-    }
-    let what = || format!("cannot ask how far group {} has come in {topic}", shared.group_id);
-    let answer = consumer.committed_offsets(asked, ANSWER).map_err(|cause| failed(what(), cause))?;
-    let topics = &shared.link.publisher().topics;
-    // Asking tells the client about partitions that were added meanwhile.
-    let there = topics.known(topic)?;
-    if numbers.iter().any(|number| *number >= there) {
-        return Err(Error::new(
-            Code::BrokerUnavailable,
-            format!("{topic} is not known to have more than {there} partitions"),
-        ));
-    }
-    let asides = topics.partitions(&shared.aside)?.unwrap_or(0);
-    let (mut parts, mut aside) = (Vec::new(), HashMap::<i32, Loaded>::new());
-    for partition in numbers.into_iter().filter(|number| *number < asides) {
-        let log = topics.asker.fetch_watermarks(&shared.aside, partition, ANSWER);
-        let (from, end) = log.map_err(|cause| failed(what(), cause))?;
-        parts.push(Part { partition, from: from.unsigned_abs(), end: end.unsigned_abs() });
-    }
-    library.read(&shared.aside, &parts, |message| {
-        // What comes behind the end belongs to the next who reads this.
-        if message.offset().unsigned_abs() < end_of(&parts, message.partition()) {
-            aside.entry(message.partition()).or_default().take(message);
-        }
-        ControlFlow::Continue(())
-    })?;
-    let mut known = Vec::new();
-    for element in answer.elements() {
-        element.error().map_err(|cause| failed(what(), cause))?;
-        let number = element.partition();
-        let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
-        let commit = match element.offset() {
-            Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
-            _ => None,
-        };
-        let relies = commit.as_ref().map_or(0, Committed::relies);
-        check_length(&shared.aside, number, end_of(&parts, number), relies, Instant::now() < until)?;
-        known.push((number, commit, (log.0.unsigned_abs(), log.1.unsigned_abs())));
-    }
-    // Nothing can fail any more: what is put together here takes room, and only a partition that is ours gives it back.
-    let loaded = known.into_iter().map(|(number, commit, log)| {
-        let aside = aside.remove(&number).unwrap_or_default();
-        partition(shared, number, commit, (aside, end_of(&parts, number)), log)
-    });
-    Ok(loaded.collect())
-}
-
-/// Where a partition of the topic beside ends; at its beginning when there is none.
-fn end_of(parts: &[Part], partition: i32) -> u64 {
-    parts.iter().find(|part| part.partition == partition).map_or(0, |part| part.end)
-}
-
-/// Looks whether the topic beside is as long as a commit knows it to be. A server may not have heard of all of it, for a while.
-fn check_length(aside: &str, number: i32, end: u64, relies: u64, wait: bool) -> Result<()> {
-    if end >= relies {
-        return Ok(());
-    }
-    if wait {
-        let detail = format!("partition {number} of {aside} is known to be {relies} records long, and has {end}");
-        return Err(Error::new(Code::BrokerUnavailable, detail));
-    }
-    tracing::error!(
-        topic = aside,
-        number,
-        end,
-        relies,
-        "the topic beside has been shortened or created anew: what was parked in the rest is not known any more"
-    );
-    Ok(())
-}
-
-/// Puts together what commit, log and aside say.
-fn partition(
-    shared: &Shared,
-    number: i32,
-    known: Option<Committed>,
-    (mut aside, aside_end): (Loaded, u64),
-    (start, end): (u64, u64),
-) -> Partition {
-    let topic = shared.topic();
-    let mut progress = match known {
-        None => Progress::new(start),
-        Some(Committed::Inline(progress)) => progress,
-        Some(Committed::Aside { incarnation, .. }) => aside.progress.remove(&incarnation).unwrap_or_else(|| {
-            tracing::warn!(topic, number, "what was settled out of order is not aside any more: it comes again");
-            Progress::new(start)
-        }),
-    };
-    let is_another = progress.settled.low() > end || aside.reaches(end);
-    if is_another {
-        let low = progress.settled.low();
-        tracing::warn!(
-            topic,
-            number,
-            end,
-            low,
-            "the topic ends before what is settled or parked: it is another one, read from its start"
-        );
-        progress = Progress::new(start);
-    }
-    if progress.settled.low() < start {
-        let lost = start - progress.settled.low();
-        tracing::warn!(topic, number, lost, "the topic has removed what was not settled yet");
-        if progress.settled.done_beyond() == 0 {
-            progress.settled = commute_core::watermark::Watermark::new(start);
-        } else {
-            (progress.settled.low()..start).for_each(|gone| _ = progress.settled.done(gone));
-        }
-    }
-    let outlived = aside.progress.keys().copied().collect();
-    let Counting { mut asides, notes, late } =
-        if is_another { aside.of_another() } else { aside.counting(&progress.epochs) };
-    if late.is_empty() {
-        progress.epochs.clear();
-    } else {
-        let count = late.len();
-        tracing::warn!(topic, number, count, "what was parked too late, or of another topic, does not count");
-    }
-    if is_another {
-        // Nobody's: until they are removed, none of them counts.
-        progress.epochs.push(Epoch { from: 0, writer: 0 });
-    }
-    let mut state = shared.state();
-    for parked in asides.values_mut().filter(|parked| !parked.back) {
-        let fits = parked.record.as_ref().is_some_and(|record| State::keep(state.kept(), record));
-        if !fits {
-            parked.record = None;
-        }
-    }
-    drop(state);
-    // Random, so that the tags of another process, or of this one before, mean nothing here.
-    let incarnation = fastrand::u32(1..);
-    progress.epochs.push(Epoch { from: aside_end, writer: incarnation });
-    progress.relies = aside_end;
-    let mut partition = Partition::new(number, incarnation, progress, asides);
-    (partition.notes, partition.outlived, partition.late) = (notes, outlived, late);
-    partition
+    // Some of it may have to be committed at once.
+    shared.turn();
 }
 
 /// Partitions go to others. Blocks until nothing of them is in somebody's hands, or time is up, and until what was settled is

@@ -66,7 +66,8 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
                         let shelf = Shelf { topic: shared.aside.clone(), partition: due.number };
                         outlived.extend(partition.outlived.drain(..).map(|before| shelf.forget_progress(before)));
                         outlived.extend(partition.late.drain(..).map(|(offset, noted)| shelf.over(offset, noted)));
-                        outlived.extend(partition.outdated.drain(..).map(|note| shelf.forget_back(note)));
+                        let outdated = partition.outdated.extract_if(.., |(_, version)| *version <= due.version);
+                        outlived.extend(outdated.map(|(note, _)| shelf.forget_back(note)));
                     }
                 }
                 false

@@ -35,6 +35,7 @@ mod consumer;
 mod error;
 mod library;
 mod link;
+mod loading;
 mod membership;
 mod options;
 mod partition;

@@ -99,8 +99,8 @@ pub(crate) struct Partition {
     pub(crate) outlived: Vec<u32>,
     /// Notes that came too late, to be removed.
     pub(crate) late: Vec<(u64, Noted)>,
-    /// Notes of what was taken back that speak of nothing any more, to be removed.
-    pub(crate) outdated: Vec<u64>,
+    /// Notes of what was taken back that speak of nothing any more, to be removed when this version is committed.
+    pub(crate) outdated: Vec<(u64, u64)>,
 }
 
 impl Partition {
@@ -287,10 +287,10 @@ impl Partition {
 
     /// Looks for notes that speak of nothing any more, now that an event is settled.
     pub(crate) fn outdate_notes(&mut self, offset: u64) {
-        let Partition { notes, outdated, .. } = self;
+        let Partition { notes, outdated, version, .. } = self;
         notes.retain(|note, of| {
             if of.remove(&offset) && of.is_empty() {
-                outdated.push(*note);
+                outdated.push((*note, *version));
             }
             !of.is_empty()
         });

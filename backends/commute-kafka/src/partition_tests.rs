@@ -132,7 +132,7 @@ fn parked_events_are_settled_in_the_log_and_listed_in_their_order() {
     partition.notes.insert(1, [2].into());
     partition.ack(2);
     partition.outdate_notes(2);
-    assert_eq!((&partition.outdated[..], partition.aside.len()), (&[1][..], 1));
+    assert_eq!((&partition.outdated[..], partition.aside.len()), (&[(1, partition.version)][..], 1));
 }
 
 #[test]

@@ -56,10 +56,18 @@ pub(crate) enum Committed {
     /// All of it.
     Inline(Progress),
     /// It did not fit: it is in the topic beside the source, under this incarnation, before this place.
-    Aside { incarnation: u32, relies: u64 },
+    Aside { incarnation: u32, relies: u64, low: u64 },
 }
 
 impl Committed {
+    /// Everything before is settled.
+    pub(crate) fn low(&self) -> u64 {
+        match self {
+            Committed::Inline(progress) => progress.settled.low(),
+            Committed::Aside { low, .. } => *low,
+        }
+    }
+
     /// How long the topic beside the source is at least.
     pub(crate) fn relies(&self) -> u64 {
         match self {
@@ -135,7 +143,7 @@ pub(crate) fn committed(offset: u64, metadata: &str) -> Committed {
         let incarnation = parts.next().and_then(|incarnation| incarnation.parse().ok());
         let relies = parts.nth(1).and_then(|relies| relies.parse().ok());
         if let (Some(incarnation), Some(relies)) = (incarnation, relies) {
-            return Committed::Aside { incarnation, relies };
+            return Committed::Aside { incarnation, relies, low: offset };
         }
     }
     let inline = metadata.strip_prefix(INLINE).and_then(|text| BASE64.decode(text).ok());
@@ -175,7 +183,8 @@ mod tests {
     fn what_does_not_fit_says_where_it_is() {
         assert_eq!(some().to_metadata(80), None);
         let aside = committed(7, &metadata_aside(5, 9, 11));
-        assert_eq!((aside.relies(), aside), (11, Committed::Aside { incarnation: 5, relies: 11 }));
+        assert_eq!((aside.relies(), aside.low()), (11, 7));
+        assert_eq!(aside, Committed::Aside { incarnation: 5, relies: 11, low: 7 });
     }
 
     #[test]

@@ -273,7 +273,9 @@ fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
     }
     shared.ensure_aside(last)?;
     let stored = shared.link.publisher().send(notes).blocking_recv();
-    stored.unwrap_or_else(|_| Err(ended())).map(drop)
+    let receipts = stored.unwrap_or_else(|_| Err(ended()))?;
+    shared.state().rely(&receipts);
+    Ok(())
 }
 
 /// Changes memory; answers what has to be committed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use commute_core::{Change, Code, Delivery, DeliveryTag, Error, Result, Settlement, SubscriptionSpec};
+use commute_core::{Change, Code, Delivery, DeliveryTag, Error, Receipt, Result, Settlement, SubscriptionSpec};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Seldom;
@@ -269,6 +269,15 @@ impl State {
         }
         self.credit_used += taken.len();
         taken
+    }
+
+    /// These notes are stored: whoever loads their partitions has to see them.
+    pub(crate) fn rely(&mut self, stored: &[Receipt]) {
+        for (number, offset) in stored.iter().filter_map(|receipt| receipt.position).map(place) {
+            if let Some(partition) = self.partitions.get_mut(&number) {
+                partition.progress.relies = partition.progress.relies.max(offset + 1);
+            }
+        }
     }
 
     /// Nothing more is delivered from a partition; in the last phase nothing more is begun to be settled either.

@@ -28,8 +28,9 @@ pub(crate) fn unpark(shared: &Shared, library: &Library, tags: Vec<DeliveryTag>)
         Shelf { topic: shared.aside.clone(), partition: *number }.back(*note, offsets)
     });
     let stored = shared.link.publisher().send(items.collect()).blocking_recv();
-    stored.unwrap_or_else(|_| Err(ended()))?;
+    let receipts = stored.unwrap_or_else(|_| Err(ended()))?;
     let mut state = shared.state();
+    state.rely(&receipts);
     // A partition may have gone to others meanwhile; its new owner finds the note.
     check_parked(&state, &tags)?;
     for (number, (note, offsets)) in notes {
