@@ -193,9 +193,10 @@ impl Loaded {
         }
     }
 
-    /// The place behind the last event that it speaks of.
-    pub(crate) fn behind_last(&self) -> u64 {
-        self.events.last_key_value().map_or(0, |((last, _), _)| last + 1)
+    /// The place behind the last event of which a note counts.
+    pub(crate) fn behind_last(&self, epochs: &[Epoch]) -> u64 {
+        let counting = |((_, noted), aside): &(&(u64, Noted), &Aside)| counts(epochs, aside.offset, noted.writer);
+        self.events.iter().rfind(counting).map_or(0, |((last, _), _)| last + 1)
     }
 
     /// Sorts out what counts.

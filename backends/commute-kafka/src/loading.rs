@@ -22,24 +22,39 @@ use crate::state::{Shared, State};
 /// How long a log may seem shorter than it is known to be.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Logs that were found shorter than they are known to be, and since when.
+/// Logs that were found shorter than they are known to be.
 #[derive(Default)]
-pub(crate) struct Short(HashMap<(bool, i32), Instant>);
+pub(crate) struct Short {
+    /// Since when, and when it was seen last.
+    seen: HashMap<(bool, i32), (Instant, Instant)>,
+    unsure: Option<Error>,
+}
 
 impl Short {
-    /// Whether a log is as long as it is known to be. A server may not have heard of all of it: for a while, a shorter one is an
-    /// error that passes.
-    fn is_whole(&mut self, log: Log<'_>, end: u64, known: u64) -> Result<bool> {
+    /// Whether a log is as long as it is known to be. A server may not have heard of all of it: a shorter one is to be believed when
+    /// it has been that for a while.
+    fn is_whole(&mut self, log: Log<'_>, end: u64, known: u64, now: Instant) -> bool {
         let Log { topic, is_aside, number } = log;
         if end >= known {
-            return Ok(true);
+            self.seen.remove(&(is_aside, number));
+            return true;
         }
-        let since = self.0.entry((is_aside, number)).or_insert_with(Instant::now);
-        if since.elapsed() > PATIENCE {
-            return Ok(false);
+        let (since, last) = self.seen.entry((is_aside, number)).or_insert((now, now));
+        // Two glances with nothing in between are no while.
+        if now.saturating_duration_since(*last) > 2 * ANSWER {
+            *since = now;
         }
-        let detail = format!("partition {number} of {topic} is known to have {known} records, and has {end}");
-        Err(Error::new(Code::BrokerUnavailable, detail))
+        *last = now;
+        if now.saturating_duration_since(*since) <= PATIENCE {
+            let detail = format!("partition {number} of {topic} is known to have {known} records, and has {end}");
+            self.unsure.get_or_insert(Error::new(Code::BrokerUnavailable, detail));
+        }
+        false
+    }
+
+    /// Fails when a log that was looked at since the last call is not to be believed yet.
+    fn sure(&mut self) -> Result<()> {
+        self.unsure.take().map_or(Ok(()), Err)
     }
 }
 
@@ -51,15 +66,20 @@ struct Log<'a> {
     number: i32,
 }
 
-/// What is known of a partition before the topic beside is read.
+/// What is known of a partition before everything is put together.
 struct Known {
     number: i32,
-    commit: Option<Committed>,
+    /// Nothing when the server knows of no commit.
+    progress: Option<Progress>,
     start: u64,
     end: u64,
+    aside: Loaded,
     aside_end: u64,
-    /// The source is shorter than what is committed.
-    is_another: bool,
+    /// What the commit knows of the topic beside.
+    relies: u64,
+    is_aside_whole: bool,
+    /// Whether the source goes as far as what is settled and parked.
+    is_whole: bool,
 }
 
 /// Loads partitions. Blocks.
@@ -73,7 +93,7 @@ pub(crate) fn load(
     numbers: &[i32],
     short: &mut Short,
 ) -> Result<Vec<Partition>> {
-    let topic = shared.topic();
+    let (topic, now) = (shared.topic(), Instant::now());
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
@@ -96,7 +116,7 @@ pub(crate) fn load(
         let log = topics.asker.fetch_watermarks(topic, number, ANSWER).map_err(|cause| failed(what(), cause))?;
         Ok::<_, Error>((log.0.unsigned_abs(), log.1.unsigned_abs()))
     };
-    let (mut parts, mut all) = (Vec::new(), Vec::new());
+    let (mut parts, mut found) = (Vec::new(), Vec::new());
     for element in answer.elements() {
         element.error().map_err(|cause| failed(what(), cause))?;
         let number = element.partition();
@@ -104,55 +124,59 @@ pub(crate) fn load(
             Offset::Offset(offset) => Some(committed(offset.unsigned_abs(), element.metadata())),
             _ => None,
         };
-        let (from, aside_end) = if number < asides { limits(&shared.aside, number)? } else { (0, 0) };
+        let (from, end) = if number < asides { limits(&shared.aside, number)? } else { (0, 0) };
         let relies = commit.as_ref().map_or(0, Committed::relies);
-        if !short.is_whole(Log { topic: &shared.aside, is_aside: true, number }, aside_end, relies)? {
-            let what =
-                "the topic beside was shortened or created anew: what was parked in the rest is not known any more";
-            tracing::error!(topic = &*shared.aside, number, end = aside_end, relies, "{what}");
-        }
-        let (start, end) = limits(topic, number)?;
-        let low = commit.as_ref().map_or(0, Committed::low);
-        let is_another = !short.is_whole(Log { topic, is_aside: false, number }, end, low)?;
-        parts.push(Part { partition: number, from, end: aside_end });
-        all.push(Known { number, commit, start, end, aside_end, is_another });
+        let log = Log { topic: &shared.aside, is_aside: true, number };
+        found.push((number, commit, relies, short.is_whole(log, end, relies, now)));
+        parts.push(Part { partition: number, from, end });
     }
-    let mut aside = HashMap::<i32, Loaded>::new();
+    // All of them were looked at, so that they are waited for together.
+    short.sure()?;
+    let mut asides = HashMap::<i32, Loaded>::new();
     library.read(&shared.aside, &parts, |message| {
         let end = parts.iter().find(|part| part.partition == message.partition()).map_or(0, |part| part.end);
         // What comes behind the end belongs to the next who reads this.
         if message.offset().unsigned_abs() < end {
-            aside.entry(message.partition()).or_default().take(message);
+            asides.entry(message.partition()).or_default().take(message);
         }
         ControlFlow::Continue(())
     })?;
-    for known in all.iter_mut().filter(|known| known.commit.is_none()) {
-        // The server forgets what was committed of a topic that is deleted, and what it is about is still beside.
-        let last = aside.get(&known.number).map_or(0, Loaded::behind_last);
-        let log = Log { topic, is_aside: false, number: known.number };
-        known.is_another = !short.is_whole(log, known.end, last)?;
+    let mut all = Vec::new();
+    for ((number, commit, relies, is_aside_whole), part) in found.into_iter().zip(&parts) {
+        let mut aside = asides.remove(&number).unwrap_or_default();
+        let progress = commit.map(|commit| match commit {
+            Committed::Inline(progress) => progress,
+            Committed::Aside { incarnation, low, .. } => aside.progress.remove(&incarnation).unwrap_or_else(|| {
+                tracing::warn!(topic, number, "what was settled out of order is not aside any more: it comes again");
+                Progress::new(low)
+            }),
+        });
+        let (start, end) = limits(topic, number)?;
+        let epochs = progress.as_ref().map_or(&[][..], |progress| &progress.epochs);
+        let last = progress.as_ref().map_or(0, |progress| progress.settled.end()).max(aside.behind_last(epochs));
+        let is_whole = short.is_whole(Log { topic, is_aside: false, number }, end, last, now);
+        let aside_end = part.end;
+        all.push(Known { number, progress, start, end, aside, aside_end, relies, is_aside_whole, is_whole });
     }
+    short.sure()?;
     // Nothing can fail any more: what is put together here takes room, and only a partition that is ours gives it back.
-    let loaded = all.into_iter().map(|known| {
-        let aside = aside.remove(&known.number).unwrap_or_default();
-        partition(shared, known, aside)
-    });
-    Ok(loaded.collect())
+    Ok(all.into_iter().map(|known| partition(shared, known)).collect())
 }
 
 /// Puts together what commit, log and aside say.
-fn partition(shared: &Shared, known: Known, mut aside: Loaded) -> Partition {
-    let (topic, Known { number, commit, start, end, aside_end, is_another }) = (shared.topic(), known);
-    let mut progress = match commit {
-        None => Progress::new(start),
-        Some(Committed::Inline(progress)) => progress,
-        Some(Committed::Aside { incarnation, low, .. }) => aside.progress.remove(&incarnation).unwrap_or_else(|| {
-            tracing::warn!(topic, number, "what was settled out of order is not aside any more: it comes again");
-            Progress::new(low)
-        }),
-    };
+fn partition(shared: &Shared, known: Known) -> Partition {
+    let Known { number, progress, start, end, aside, aside_end, relies, is_aside_whole, is_whole } = known;
+    let topic = shared.topic();
+    if !is_aside_whole {
+        let what = "the topic beside was shortened or created anew: what was parked in the rest is not known any more";
+        tracing::error!(topic = &*shared.aside, number, end = aside_end, relies, "{what}");
+    }
+    // The server forgets what was committed of a topic that is deleted; what is beside then speaks of another one.
+    let is_another = !is_whole && progress.as_ref().is_none_or(|progress| progress.settled.low() > end);
+    let mut progress = progress.unwrap_or_else(|| Progress::new(start));
     let outlived = aside.progress.keys().copied().collect();
-    let relies = progress.relies;
+    // Should the topic beside only have seemed shorter than it is, the rest of it counts as before.
+    let from = progress.epochs.iter().map(|epoch| epoch.from).fold(aside_end.max(relies), u64::max);
     let mut counting = Counting::default();
     if is_another {
         let low = progress.settled.low();
@@ -168,6 +192,17 @@ fn partition(shared: &Shared, known: Known, mut aside: Loaded) -> Partition {
         } else {
             let count = counting.late.len();
             tracing::warn!(topic, number, count, "what was parked by another instance too late does not count");
+        }
+        if !is_whole {
+            let what =
+                "the topic has lost its end: what was settled or parked of it says nothing of what comes in its place";
+            tracing::error!(topic, number, end, "{what}");
+            progress.settled.reopen(end);
+            progress.deferred.retain(|offset, _| *offset < end);
+            let lost = counting.asides.split_off(&end).into_iter();
+            counting
+                .late
+                .extend(lost.flat_map(|(offset, aside)| aside.noted.into_iter().map(move |noted| (offset, noted))));
         }
     }
     if progress.settled.low() < start {
@@ -190,16 +225,13 @@ fn partition(shared: &Shared, known: Known, mut aside: Loaded) -> Partition {
     drop(state);
     // Random, so that the tags of another process, or of this one before, mean nothing here.
     let incarnation = fastrand::u32(1..);
-    // Should the topic beside only have seemed shorter than it is, the rest of it counts as before.
-    progress.epochs.push(Epoch { from: aside_end.max(relies), writer: incarnation });
+    progress.epochs.push(Epoch { from, writer: incarnation });
     progress.relies = aside_end;
     let mut partition = Partition::new(number, incarnation, progress, asides);
     (partition.notes, partition.outlived, partition.late) = (notes, outlived, late);
     partition.outdated = outdated.into_iter().map(|note| (note, 0)).collect();
-    if is_another {
-        // Whoever comes next must not take it for the one before, should it have become as long.
-        partition.version = 1;
-    }
+    // Whoever comes next must not conclude it anew, or find the log as long as it was.
+    partition.version = u64::from(!is_whole || !is_aside_whole);
     partition
 }
 
@@ -210,14 +242,26 @@ mod tests {
     #[test]
     fn a_log_that_seems_shorter_than_it_is_known_to_be_is_asked_for_again_for_a_while() {
         let (mut short, log) = (Short::default(), Log { topic: "t", is_aside: true, number: 3 });
-        assert!(short.is_whole(log, 7, 7).unwrap() && short.is_whole(log, 8, 7).unwrap());
-        let error = short.is_whole(log, 6, 7).unwrap_err();
-        assert!(error.is_retryable() && error.detail().contains("partition 3 of t"), "{error}");
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(short.is_whole(log, 7, 7, at(0)) && short.is_whole(log, 8, 7, at(0)));
+        short.sure().unwrap();
+        for seconds in (0..=30).step_by(15) {
+            assert!(!short.is_whole(log, 6, 7, at(seconds)));
+            let error = short.sure().unwrap_err();
+            assert!(error.is_retryable() && error.detail().contains("partition 3 of t"), "{error}");
+        }
         // Each has its own time, which begins when it is first found so.
-        let long_ago = Instant::now() - PATIENCE - Duration::from_secs(1);
-        short.0.insert((true, 3), long_ago);
-        assert!(!short.is_whole(log, 6, 7).unwrap());
-        short.is_whole(Log { is_aside: false, ..log }, 6, 7).unwrap_err();
-        short.is_whole(Log { number: 4, ..log }, 6, 7).unwrap_err();
+        assert!(!short.is_whole(Log { number: 4, ..log }, 6, 7, at(31)));
+        assert!(!short.is_whole(Log { is_aside: false, ..log }, 6, 7, at(31)));
+        short.sure().unwrap_err();
+        assert!(!short.is_whole(log, 6, 7, at(31)));
+        short.sure().unwrap();
+        // Once it is whole, and after a while without an answer, it begins anew.
+        assert!(short.is_whole(log, 7, 7, at(32)));
+        assert!(!short.is_whole(log, 6, 7, at(33)));
+        short.sure().unwrap_err();
+        assert!(!short.is_whole(log, 6, 7, at(80)));
+        short.sure().unwrap_err();
     }
 }

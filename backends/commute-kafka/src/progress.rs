@@ -32,11 +32,11 @@ pub(crate) struct Epoch {
     pub(crate) writer: u32,
 }
 
-/// Whether the note at an offset aside counts, as the epochs say. Before the first of them every note does; those of whoever has
-/// said so last do anywhere.
+/// Whether the note at an offset aside counts, as the epochs say: unless an epoch after its writer's own has begun there. Who has none
+/// has written before all of them, or too late.
 pub(crate) fn counts(epochs: &[Epoch], offset: u64, writer: u32) -> bool {
-    epochs.last().is_some_and(|last| last.writer == writer)
-        || epochs.iter().rfind(|epoch| epoch.from <= offset).is_none_or(|epoch| epoch.writer == writer)
+    let after = epochs.iter().rposition(|epoch| epoch.writer == writer).map_or(0, |own| own + 1);
+    epochs[after..].iter().all(|epoch| epoch.from > offset)
 }
 
 /// What is settled, what was tried, and whose notes aside count.
@@ -60,14 +60,6 @@ pub(crate) enum Committed {
 }
 
 impl Committed {
-    /// Everything before is settled.
-    pub(crate) fn low(&self) -> u64 {
-        match self {
-            Committed::Inline(progress) => progress.settled.low(),
-            Committed::Aside { low, .. } => *low,
-        }
-    }
-
     /// How long the topic beside the source is at least.
     pub(crate) fn relies(&self) -> u64 {
         match self {
@@ -183,7 +175,7 @@ mod tests {
     fn what_does_not_fit_says_where_it_is() {
         assert_eq!(some().to_metadata(80), None);
         let aside = committed(7, &metadata_aside(5, 9, 11));
-        assert_eq!((aside.relies(), aside.low()), (11, 7));
+        assert_eq!(aside.relies(), 11);
         assert_eq!(aside, Committed::Aside { incarnation: 5, relies: 11, low: 7 });
     }
 
@@ -205,8 +197,9 @@ mod tests {
         assert_eq!((counting(10), counting(19)), ([false, true, true], [false, true, true]));
         assert_eq!((counting(20), counting(u64::MAX)), ([false, false, true], [false, false, true]));
         assert!(counts(&[], 5, 7));
-        // Should the topic have become shorter, whoever was the last to say so has not come too late.
-        assert!(counts(&epochs, 12, 2));
+        // Should the topic have become shorter, whoever has said so has not come too late, also when another follows.
+        let shorter = [Epoch { from: 50, writer: 1 }, Epoch { from: 41, writer: 2 }];
+        assert!(counts(&epochs, 12, 2) && counts(&shorter, 40, 1) && !counts(&shorter, 41, 1));
     }
 
     #[test]

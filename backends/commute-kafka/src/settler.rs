@@ -143,7 +143,8 @@ fn backlog(shared: &Shared, member: &Member) -> Result<u64> {
         });
         let (low, beyond) = match settled {
             Some(Committed::Inline(progress)) => (progress.settled.low(), progress.settled.done_beyond()),
-            Some(Committed::Aside { .. }) | None => (start, 0),
+            Some(Committed::Aside { low, .. }) => (low, 0),
+            None => (start, 0),
         };
         sum += end.saturating_sub(low.max(start)).saturating_sub(beyond);
     }

@@ -271,11 +271,12 @@ impl State {
         taken
     }
 
-    /// These notes are stored: whoever loads their partitions has to see them.
+    /// These notes are stored: whoever loads their partitions has to see them, and the next commit says so.
     pub(crate) fn rely(&mut self, stored: &[Receipt]) {
         for (number, offset) in stored.iter().filter_map(|receipt| receipt.position).map(place) {
             if let Some(partition) = self.partitions.get_mut(&number) {
                 partition.progress.relies = partition.progress.relies.max(offset + 1);
+                partition.version += 1;
             }
         }
     }

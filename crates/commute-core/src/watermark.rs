@@ -182,6 +182,11 @@ impl Watermark {
         self.done_ranges().map(move |done| std::mem::replace(&mut at, done.end)..done.start)
     }
 
+    /// The place behind the last position that is done.
+    pub fn end(&self) -> u64 {
+        self.done_ranges().last().map_or(self.low, |done| done.end)
+    }
+
     /// What is done beyond the watermark, in order, in ranges that are as long as possible.
     fn done_ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut at = self.low;
@@ -452,6 +457,10 @@ mod tests {
         assert_eq!(gaps(Watermark::new(7)), []);
         assert_eq!(gaps(with(7, [7, 8])), []);
         assert_eq!(gaps(with(7, [8, 10, 11, 20_000])), [7..8, 9..10, 12..20_000]);
+        assert_eq!(
+            [with(7, []), with(7, [7, 8]), with(7, [9, 20_000])].map(|watermark| watermark.end()),
+            [7, 9, 20_001]
+        );
     }
 
     #[test]

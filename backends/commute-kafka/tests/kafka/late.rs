@@ -3,8 +3,10 @@
 use rdkafka::Message;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::overflow::committed;
 use super::returning::{park, read_aside};
 use super::*;
 
@@ -167,4 +169,38 @@ async fn what_was_parked_of_a_topic_says_nothing_of_another_one_with_its_name() 
         settle(&next.settler, acks(&taken)).await;
         broker.publish(vec![event(&topic, 0, n + 1)]).await.expect("publishing works");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_of_a_tail_that_is_lost_says_nothing_of_what_comes_in_its_place() {
+    let (broker, longer, shorter) = (connect("partitions=1").await, topic("longer"), topic("shorter"));
+    let spec = |topic: &Topic| SubscriptionSpec::new(topic.clone(), "group");
+    let events = |topic: &Topic, numbers: std::ops::Range<u64>| numbers.map(|n| event(topic, 0, n)).collect();
+    broker.publish(events(&longer, 0..9)).await.expect("publishing works");
+    let mut subscription = open(&broker, spec(&longer)).await;
+    let taken = take(&mut subscription, 9).await;
+    settle(&subscription.settler, acks(&[&taken[..1], &taken[2..3], &taken[5..]].concat())).await;
+    drop(subscription);
+    // The same progress, of a topic that has only the first four of these.
+    broker.publish(events(&shorter, 0..4)).await.expect("publishing works");
+    let (low, metadata) = committed(&longer);
+    assert_eq!(low, 1);
+    let server = server();
+    let member: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
+        .set("group.id", format!("group@{shorter}"))
+        .create()
+        .expect("a client");
+    let mut list = TopicPartitionList::new();
+    let mut place = list.add_partition(shorter.as_str(), 0);
+    place.set_offset(Offset::Offset(low)).expect("an offset");
+    place.set_metadata(&metadata);
+    member.commit(&list, CommitMode::Sync).expect("the server answers");
+    let mut subscription = open(&broker, spec(&shorter)).await;
+    assert_eq!(take(&mut subscription, 2).await.iter().map(number).collect::<Vec<_>>(), [1, 3]);
+    broker.publish(events(&shorter, 4..9)).await.expect("publishing works");
+    drop(subscription);
+    let mut subscription = open(&broker, spec(&shorter)).await;
+    let taken = take(&mut subscription, 7).await;
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7, 8]);
 }

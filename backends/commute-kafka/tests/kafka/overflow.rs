@@ -55,7 +55,7 @@ struct Said {
 }
 
 /// The commit of the topic's only partition: its offset, and its metadata.
-fn committed(topic: &Topic) -> (i64, String) {
+pub(crate) fn committed(topic: &Topic) -> (i64, String) {
     let server = server();
     let servers = server.strip_prefix("kafka://").expect("a kafka: URL");
     let asker: BaseConsumer = ClientConfig::new()
