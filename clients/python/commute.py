@@ -144,7 +144,10 @@ class Node:
             self._endpoint = "tcp://" + url[len("zmq://"):].rstrip("/")
         else:
             raise ValueError("a node's URL is zmq://host:port or zmq+ipc:///path")
-        self._key = open(key_file, "rb").read().strip() if key_file else None
+        self._key = None
+        if key_file:
+            with open(key_file, "rb") as file:
+                self._key = file.read().strip()
         self._client, self._patience, self._connect_timeout = client, patience, connect_timeout
         self._commands = queue.Queue(1024)
         self._bell, self._heard_bell = socket.socketpair()
@@ -242,9 +245,13 @@ class Node:
         self._context.destroy(linger=0)
 
     def _connect(self):
-        """A new socket, because one that reconnects by itself would not say hello first."""
+        """A new socket, because one that reconnects by itself would not say hello first.
+
+        It does so after a day at the earliest. If it never did (-1), libzmq 4.3 would end the whole process when a connection
+        breaks while a message is read.
+        """
         self._socket = self._context.socket(zmq.DEALER)
-        for option, value in ((zmq.LINGER, 500), (zmq.RECONNECT_IVL, -1), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
+        for option, value in ((zmq.LINGER, 500), (zmq.RECONNECT_IVL, 86_400_000), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
             self._socket.setsockopt(option, value)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
         self._socket.connect(self._endpoint)
