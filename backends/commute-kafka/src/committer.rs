@@ -85,7 +85,7 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
         drop(state);
         shared.turn();
         if !outlived.is_empty() {
-            // Should they stay, nobody reads them.
+            // What stays of them is found by whoever loads the partition next.
             drop(shared.link.publisher().send(outlived));
         }
         if again {

@@ -1,18 +1,10 @@
 //! Offsets that the log skips: they are no events, and nobody settles them.
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::TopicPartitionList;
-
 use super::*;
 
 /// Publishes events, each in a transaction of its own: a mark of the log stands behind every one.
 fn produce_with_marks(topic: &str, count: u64) {
-    let server = server();
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
-        .set("transactional.id", topic)
-        .create()
-        .expect("a producer");
+    let producer: BaseProducer = client().set("transactional.id", topic).create().expect("a producer");
     producer.init_transactions(PATIENCE).expect("the server answers");
     for number in 0..count {
         producer.begin_transaction().expect("the last one is over");
@@ -31,12 +23,7 @@ async fn what_the_log_skips_is_committed_although_nobody_settles_anything() {
     let subscription = open(&broker, SubscriptionSpec::new(topic.clone(), "group")).await;
     let asked = topic.clone();
     let asking = tokio::task::spawn_blocking(move || {
-        let server = server();
-        let asker: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
-            .set("group.id", format!("group@{asked}"))
-            .create()
-            .expect("a client");
+        let asker: BaseConsumer = client().set("group.id", format!("group@{asked}")).create().expect("a client");
         for _ in 0..50_000 {
             let mut list = TopicPartitionList::new();
             list.add_partition(asked.as_str(), 0);

@@ -6,17 +6,8 @@ use rdkafka::client::DefaultClientContext;
 
 use super::*;
 
-fn park(deliveries: &[Delivery]) -> Vec<Settlement> {
-    let park = |d: &Delivery| Settlement::Park { tag: d.tag, attempts: 1, lanes: Vec::new(), reason: None };
-    deliveries.iter().map(park).collect()
-}
-
 async fn grow(topic: &Topic, partitions: usize) {
-    let server = server();
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
-        .create()
-        .expect("a client");
+    let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
     let more = NewPartitions::new(topic.as_str(), partitions);
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let answer = within("more partitions", admin.create_partitions([&more], &options)).await;

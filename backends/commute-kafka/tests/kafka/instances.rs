@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commute_core::{Change, Delivery, Settlement, SharedBroker, SubscriptionSpec, Topic};
+use commute_core::{Change, Delivery, SharedBroker, SubscriptionSpec, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{acks, connect, event, number, open, settle, take, topic, within};
+use crate::{acks, connect, event, number, open, park, settle, take, topic, within};
 
 /// What instances of a group have taken: who, which key, which number.
 type Seen = watch::Sender<Vec<(usize, u64, u64)>>;
@@ -116,8 +116,7 @@ async fn tags_of_a_partition_that_went_to_others_settle_nothing() {
     let numbers = |deliveries: &[Delivery]| deliveries.iter().map(number).collect::<BTreeSet<_>>();
     assert_eq!(numbers(&again), numbers(&gone), "what the other has not settled comes again");
     settle(&first.settler, acks(&gone)).await;
-    let park = |had: &Delivery| Settlement::Park { tag: had.tag, attempts: 1, lanes: Vec::new(), reason: None };
-    settle(&first.settler, gone.iter().map(park).collect()).await;
+    settle(&first.settler, park(&gone)).await;
     assert!(second.settler.parked().await.expect("listing works").is_empty());
     // What stayed with the first can be settled as ever.
     let kept: Vec<_> = had.iter().filter(|had| !revoked.contains(&had.tag.incarnation)).cloned().collect();

@@ -1,13 +1,9 @@
-//! Notes of an instance that was cut off: they come when another has its partition, and count for nothing.
+//! What comes too late, or is gone: notes of an instance that was cut off, and logs that end before what is known of them.
 
-use rdkafka::Message;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::consumer::CommitMode;
 
-use super::overflow::committed;
-use super::returning::{park, read_aside};
 use super::*;
 
 /// A note that an event is parked: the key, the value and the header with the rest.
@@ -31,9 +27,7 @@ fn arrive(topic: &Topic, (key, value, headers): &Note, offset: u64) {
     let parts: Vec<&str> = key.split('/').collect();
     let order = parts[4].parse::<u64>().expect("a number") + 1;
     let key = format!("0/event/{offset}/{}/{order}", parts[3]);
-    let server = server();
-    let servers = server.strip_prefix("kafka://").expect("a kafka: URL");
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", servers).create().expect("a producer");
+    let producer: BaseProducer = client().create().expect("a producer");
     let aside = format!("group.{topic}.aside");
     let record = BaseRecord::to(&aside).partition(0).key(&key).payload(value).headers(headers.clone());
     producer.send(record).map_err(|(cause, _)| cause).expect("there is room");
@@ -56,7 +50,7 @@ async fn what_an_instance_parks_after_another_has_taken_over_does_not_count() {
     let spec = || SubscriptionSpec::new(topic.clone(), "group");
     let mut first = open(&broker, spec()).await;
     let taken = take(&mut first, 5).await;
-    settle(&first.settler, park(&taken[0])).await;
+    settle(&first.settler, park(&taken[0..=0])).await;
     let of_first = noted(&topic, 0);
     drop(first);
     // Another takes over: it handles one event, parks one, and has the rest in its hands.
@@ -64,7 +58,7 @@ async fn what_an_instance_parks_after_another_has_taken_over_does_not_count() {
     assert_eq!(parked(&second).await, [0], "what was parked in time");
     let taken = take(&mut second, 4).await;
     settle(&second.settler, acks(&taken[..1])).await;
-    settle(&second.settler, park(&taken[1])).await;
+    settle(&second.settler, park(&taken[1..=1])).await;
     for event in [1, 2, 3] {
         arrive(&topic, &of_first, event);
     }
@@ -99,7 +93,7 @@ async fn what_was_released_and_parked_again_too_late_is_handled_once_more() {
     let spec = || SubscriptionSpec::new(topic.clone(), "group");
     let mut first = open(&broker, spec()).await;
     let taken = take(&mut first, 2).await;
-    settle(&first.settler, park(&taken[0])).await;
+    settle(&first.settler, park(&taken[0..=0])).await;
     let of_first = noted(&topic, 0);
     within("taking back", first.settler.unpark(vec![taken[0].tag])).await.expect("it is parked");
     drop(first);
@@ -124,7 +118,7 @@ async fn what_an_instance_parked_before_it_could_commit_comes_again() {
     let spec = || SubscriptionSpec::new(topic.clone(), "group");
     let mut first = open(&broker, spec()).await;
     let taken = take(&mut first, 3).await;
-    settle(&first.settler, park(&taken[0])).await;
+    settle(&first.settler, park(&taken[0..=0])).await;
     // Somebody who has never committed anything, and is gone.
     let (_, value, headers) = noted(&topic, 0);
     arrive(&topic, &(String::from("0/event/0/4711/1"), value, headers), 1);
@@ -141,17 +135,14 @@ async fn what_was_parked_of_a_topic_says_nothing_of_another_one_with_its_name() 
     let spec = || SubscriptionSpec::new(topic.clone(), "group");
     let mut first = open(&broker, spec()).await;
     let taken = take(&mut first, 3).await;
-    settle(&first.settler, park(&taken[2])).await;
+    settle(&first.settler, park(&taken[2..=2])).await;
     settle(&first.settler, acks(&taken[..2])).await;
     drop(first);
     broker.close().await.expect("closing works");
-    let server = server();
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"));
-    let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+    let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     within("a deletion", admin.delete_topics(&[topic.as_str()], &options)).await.expect("the server answers");
-    let asker: BaseConsumer = config.create().expect("a client");
+    let asker: BaseConsumer = client().create().expect("a client");
     let partitions = || {
         let found = asker.fetch_metadata(Some(topic.as_str()), PATIENCE).expect("the server answers");
         found.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>()
@@ -171,36 +162,69 @@ async fn what_was_parked_of_a_topic_says_nothing_of_another_one_with_its_name() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_settled_of_a_tail_that_is_lost_says_nothing_of_what_comes_in_its_place() {
-    let (broker, longer, shorter) = (connect("partitions=1").await, topic("longer"), topic("shorter"));
-    let spec = |topic: &Topic| SubscriptionSpec::new(topic.clone(), "group");
-    let events = |topic: &Topic, numbers: std::ops::Range<u64>| numbers.map(|n| event(topic, 0, n)).collect();
-    broker.publish(events(&longer, 0..9)).await.expect("publishing works");
-    let mut subscription = open(&broker, spec(&longer)).await;
+fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(number).collect()
+}
+
+/// A topic of nine events, of which some are settled as they are told, and another one with as many of these as are left of it: the
+/// group has come as far in both, as the server knows.
+async fn shortened(left: u64, settle_some: impl Fn(&[Delivery]) -> Vec<Settlement>) -> (SharedBroker, Topic) {
+    let (broker, whole, rest) = (connect("partitions=1").await, topic("whole"), topic("rest"));
+    publish(&broker, &whole, 0..9).await;
+    publish(&broker, &rest, 0..left).await;
+    let mut subscription = open(&broker, SubscriptionSpec::new(whole.clone(), "group")).await;
     let taken = take(&mut subscription, 9).await;
-    settle(&subscription.settler, acks(&[&taken[..1], &taken[2..3], &taken[5..]].concat())).await;
+    settle(&subscription.settler, settle_some(&taken)).await;
     drop(subscription);
-    // The same progress, of a topic that has only the first four of these.
-    broker.publish(events(&shorter, 0..4)).await.expect("publishing works");
-    let (low, metadata) = committed(&longer);
-    assert_eq!(low, 1);
-    let server = server();
-    let member: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
-        .set("group.id", format!("group@{shorter}"))
-        .create()
-        .expect("a client");
+    let (low, metadata) = committed(&whole);
+    let member: BaseConsumer = client().set("group.id", format!("group@{rest}")).create().expect("a client");
     let mut list = TopicPartitionList::new();
-    let mut place = list.add_partition(shorter.as_str(), 0);
+    let mut place = list.add_partition(rest.as_str(), 0);
     place.set_offset(Offset::Offset(low)).expect("an offset");
     place.set_metadata(&metadata);
     member.commit(&list, CommitMode::Sync).expect("the server answers");
-    let mut subscription = open(&broker, spec(&shorter)).await;
-    assert_eq!(take(&mut subscription, 2).await.iter().map(number).collect::<Vec<_>>(), [1, 3]);
-    broker.publish(events(&shorter, 4..9)).await.expect("publishing works");
+    (broker, rest)
+}
+
+async fn publish(broker: &SharedBroker, topic: &Topic, numbers: std::ops::Range<u64>) {
+    let events = numbers.map(|n| event(topic, 0, n)).collect();
+    within("receipts", broker.publish(events)).await.expect("publishing works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_of_a_tail_that_is_lost_says_nothing_of_what_comes_in_its_place() {
+    let some = |taken: &[Delivery]| acks(&[&taken[..1], &taken[2..3], &taken[5..]].concat());
+    let (broker, topic) = shortened(4, some).await;
+    let spec = || SubscriptionSpec::new(topic.clone(), "group");
+    let mut subscription = open(&broker, spec()).await;
+    assert_eq!(numbers(&take(&mut subscription, 2).await), [1, 3]);
+    publish(&broker, &topic, 4..9).await;
     drop(subscription);
-    let mut subscription = open(&broker, spec(&shorter)).await;
+    let mut subscription = open(&broker, spec()).await;
+    assert_eq!(numbers(&take(&mut subscription, 7).await), [1, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_ends_before_everything_that_is_open_is_read_from_its_start() {
+    let (broker, topic) = shortened(4, acks).await;
+    let spec = || SubscriptionSpec::new(topic.clone(), "group");
+    let mut subscription = open(&broker, spec()).await;
+    assert_eq!(numbers(&take(&mut subscription, 4).await), [0, 1, 2, 3]);
+    // It is known from then on, also when the topic has become as long.
+    publish(&broker, &topic, 4..12).await;
+    drop(subscription);
+    let mut subscription = open(&broker, spec()).await;
+    assert_eq!(numbers(&take(&mut subscription, 12).await), (0..12).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_beside_that_is_gone_keeps_nobody_from_what_is_open() {
+    let some = |taken: &[Delivery]| [park(&taken[2..=2]), acks(&taken[..1])].concat();
+    let (broker, topic) = shortened(9, some).await;
+    let mut subscription = open(&broker, SubscriptionSpec::new(topic, "group")).await;
     let taken = take(&mut subscription, 7).await;
-    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(numbers(&taken), [1, 3, 4, 5, 6, 7, 8], "what was parked is not known any more");
+    assert!(parked(&subscription).await.is_empty());
+    settle(&subscription.settler, park(&taken[0..=0])).await;
+    assert_eq!(parked(&subscription).await, [1]);
 }

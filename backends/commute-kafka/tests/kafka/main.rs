@@ -11,9 +11,11 @@ use commute_core::{
     SubscriptionSpec, Timestamp, Topic,
 };
 use commute_kafka::DRIVER;
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message};
 
 mod gaps;
 mod growing;
@@ -57,6 +59,11 @@ fn acks(deliveries: &[Delivery]) -> Vec<Settlement> {
     deliveries.iter().map(|d| Settlement::Ack { tag: d.tag, publish: Vec::new(), mark: false }).collect()
 }
 
+fn park(deliveries: &[Delivery]) -> Vec<Settlement> {
+    let park = |d: &Delivery| Settlement::Park { tag: d.tag, attempts: 1, lanes: Vec::new(), reason: None };
+    deliveries.iter().map(park).collect()
+}
+
 async fn open(broker: &SharedBroker, spec: SubscriptionSpec) -> Subscription {
     within("a subscription", broker.subscribe(spec)).await.expect("subscribing works")
 }
@@ -74,11 +81,42 @@ async fn take(subscription: &mut Subscription, count: usize) -> Vec<Delivery> {
     taken
 }
 
+/// What a client of the library itself is told.
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", server().strip_prefix("kafka://").expect("a kafka: URL"));
+    config
+}
+
+/// The commit of the only partition of a topic, for the group `group`: its offset, and its metadata.
+fn committed(topic: &Topic) -> (i64, String) {
+    let asker: BaseConsumer = client().set("group.id", format!("group@{topic}")).create().expect("a client");
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic.as_str(), 0);
+    let found = asker.committed_offsets(list, PATIENCE).expect("the server answers");
+    let element = &found.elements()[0];
+    (element.offset().to_raw().unwrap_or(-1), element.metadata().to_owned())
+}
+
+/// Reads the topic beside the source from its beginning until somebody has enough.
+fn read_aside(topic: &Topic, mut is_enough: impl FnMut(&str, &BorrowedMessage<'_>) -> bool) {
+    let reader: BaseConsumer = client().set("group.id", "nobody").create().expect("a client");
+    let mut places = TopicPartitionList::new();
+    let place = places.add_partition_offset(&format!("group.{topic}.aside"), 0, Offset::Beginning);
+    place.expect("a place");
+    reader.assign(&places).expect("it is free");
+    loop {
+        let record = reader.poll(patience(PATIENCE)).expect("more comes").expect("the server answers");
+        let key = std::str::from_utf8(record.key().expect("a key")).expect("text");
+        if is_enough(key, &record) {
+            return;
+        }
+    }
+}
+
 /// A record of another program.
 fn produce(topic: &Topic, key: Option<&str>, value: &str, headers: &[(&str, &[u8])]) {
-    let server = server();
-    let server = server.strip_prefix("kafka://").expect("a kafka: URL");
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", server).create().expect("a producer");
+    let producer: BaseProducer = client().create().expect("a producer");
     let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic.as_str()).payload(value);
     record.key = key;
     let mut all = OwnedHeaders::new();

@@ -4,9 +4,6 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::TopicPartitionList;
-
 use super::*;
 
 /// So many that a bit for each takes more than a commit has room for.
@@ -52,22 +49,6 @@ struct Said {
     asked: BTreeSet<u64>,
     settled: BTreeSet<u64>,
     has_seen_all: bool,
-}
-
-/// The commit of the topic's only partition: its offset, and its metadata.
-pub(crate) fn committed(topic: &Topic) -> (i64, String) {
-    let server = server();
-    let servers = server.strip_prefix("kafka://").expect("a kafka: URL");
-    let asker: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", format!("{GROUP}@{topic}"))
-        .create()
-        .expect("a client");
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic.as_str(), 0);
-    let found = asker.committed_offsets(list, PATIENCE).expect("the server answers");
-    let element = &found.elements()[0];
-    (element.offset().to_raw().unwrap_or(-1), element.metadata().to_owned())
 }
 
 /// Runs a consumer in a process of its own, and kills it when it has settled so many. One that has nothing left to settle

@@ -3,36 +3,8 @@
 use std::collections::BTreeMap;
 
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::BorrowedMessage;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::*;
-
-pub(crate) fn park(delivery: &Delivery) -> Vec<Settlement> {
-    vec![Settlement::Park { tag: delivery.tag, attempts: 1, lanes: Vec::new(), reason: None }]
-}
-
-/// Reads the topic beside the source from its beginning until somebody has enough.
-pub(crate) fn read_aside(topic: &Topic, mut is_enough: impl FnMut(&str, &BorrowedMessage<'_>) -> bool) {
-    let server = server();
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", server.strip_prefix("kafka://").expect("a kafka: URL"))
-        .set("group.id", "nobody")
-        .create()
-        .expect("a client");
-    let mut places = TopicPartitionList::new();
-    let place = places.add_partition_offset(&format!("group.{topic}.aside"), 0, Offset::Beginning);
-    place.expect("a place");
-    reader.assign(&places).expect("it is free");
-    loop {
-        let record = reader.poll(patience(PATIENCE)).expect("more comes").expect("the server answers");
-        let key = std::str::from_utf8(record.key().expect("a key")).expect("text");
-        if is_enough(key, &record) {
-            return;
-        }
-    }
-}
 
 /// What compaction leaves of the topic beside the source, up to a key that begins so: the keys, and whether each has a value.
 fn compacted(topic: &Topic, until: &str) -> BTreeMap<String, bool> {
@@ -56,10 +28,10 @@ async fn what_was_taken_back_and_given_back_stays_taken_back_until_it_is_settled
     let spec = || SubscriptionSpec::new(topic.clone(), "group");
     let mut subscription = open(&broker, spec()).await;
     let taken = take(&mut subscription, 3).await;
-    settle(&subscription.settler, park(&taken[0])).await;
+    settle(&subscription.settler, park(&taken[0..=0])).await;
     let back = within("taking back", subscription.settler.unpark(vec![taken[0].tag])).await.expect("it is parked");
     settle(&subscription.settler, vec![Settlement::Return { tag: back[0].tag }]).await;
-    settle(&subscription.settler, park(&taken[1])).await;
+    settle(&subscription.settler, park(&taken[1..=1])).await;
     assert_eq!(values(&compacted(&topic, "0/event/1/"), "0/back/"), [true], "the note is still there");
     drop(subscription);
     let mut subscription = open(&broker, spec()).await;
@@ -68,7 +40,7 @@ async fn what_was_taken_back_and_given_back_stays_taken_back_until_it_is_settled
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [0, 2]);
     // Settled, it is over, and so is the note.
     settle(&subscription.settler, acks(&again[..1])).await;
-    settle(&subscription.settler, park(&again[1])).await;
+    settle(&subscription.settler, park(&again[1..=1])).await;
     let left = compacted(&topic, "0/event/2/");
     assert_eq!((values(&left, "0/event/0/"), values(&left, "0/back/")), (vec![false], vec![false]));
 }

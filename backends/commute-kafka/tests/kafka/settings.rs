@@ -111,10 +111,7 @@ async fn a_server_that_takes_less_metadata_after_a_restart_keeps_what_is_settled
 async fn a_topic_beside_the_source_that_would_forget_what_is_parked_is_refused() {
     let (broker, topic) = (connect("").await, topic("forgetful"));
     broker.publish(vec![event(&topic, 0, 0)]).await.expect("publishing creates the topic");
-    let server = server();
-    let servers = server.strip_prefix("kafka://").expect("a kafka: URL");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", servers).create().expect("a client");
+    let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
     let name = format!("group.{topic}.aside");
     let made = NewTopic::new(&name, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "delete");
     let made = admin.create_topics([&made], &AdminOptions::new().operation_timeout(Some(PATIENCE))).await;
