@@ -70,11 +70,11 @@ impl Scheduler {
 
     /// An event has lost one of its lanes.
     fn wait_again(&mut self, index: u32) {
-        let state = self.events[index as usize].state;
-        if let State::Ready(class) = state {
-            self.ready.remove(index, class);
-        }
         let event = &mut self.events[index as usize];
+        let state = event.state;
+        if let State::Ready(class) = state {
+            self.ready.remove(index, class, event.admitted);
+        }
         event.blocked += 1;
         match state {
             State::Ready(Class::Retry) => event.pause = Pause::Over,

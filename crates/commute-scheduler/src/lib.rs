@@ -31,6 +31,7 @@
 //! # Ok::<(), commute_scheduler::LaneParked>(())
 //! ```
 
+mod fifo;
 mod hold;
 mod lanes;
 mod parking;

@@ -4,10 +4,16 @@
 //! and stretch the whole run; unblocked first would starve everybody else while a hot lane is long. Retries have a small
 //! share of their own, so that a failing dependency does not take the workers from healthy events.
 //!
-//! The queues are linked, so that a withdrawn event leaves at once: one that stayed behind would take a turn when it is
-//! found, and a fresh event behind many of them would wait for many claims.
+//! Within a class the oldest goes first, not the one that became ready first. A lane that lags behind the others is the one
+//! that the end of the run waits for, and its next event is the oldest; in the order of becoming ready it would get turns
+//! like any other lane, and stay as far behind. Fresh events become ready in the order of their age anyway.
+//!
+//! A withdrawn event leaves at once: one that stayed would take a turn when it is found, and a fresh event behind many of
+//! them would wait for many claims.
 
-use crate::lanes::NONE;
+use std::collections::BTreeMap;
+
+use crate::fifo::Fifo;
 
 /// How ready events share the workers.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +46,11 @@ const CLASSES: [Class; 3] = [Class::Promoted, Class::Fresh, Class::Retry];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Ready {
-    /// One per class.
-    lists: [List; 3],
-    /// One per event of the scheduler, whether it is ready or not.
-    links: Vec<Link>,
+    /// By the number of their admission.
+    promoted: BTreeMap<u64, u32>,
+    fresh: Fifo,
+    /// By the number of their admission.
+    retries: BTreeMap<u64, u32>,
     /// Other claims since the last fresh one.
     since_fresh: u32,
     /// Claims since the last retry.
@@ -51,44 +58,37 @@ pub(crate) struct Ready {
     options: Options,
 }
 
-/// The ends of a queue.
-#[derive(Debug, Clone, Copy)]
-struct List {
-    head: u32,
-    tail: u32,
-}
-
-/// The neighbours of an event in its queue.
-#[derive(Debug, Clone, Copy)]
-struct Link {
-    before: u32,
-    after: u32,
-}
-
-const ALONE: Link = Link { before: NONE, after: NONE };
-
 impl Ready {
     pub(crate) fn new(options: Options) -> Self {
-        let empty = List { head: NONE, tail: NONE };
-        Ready { lists: [empty; 3], links: Vec::new(), since_fresh: 0, since_retry: 0, options }
+        let (promoted, retries) = (BTreeMap::new(), BTreeMap::new());
+        Ready { promoted, fresh: Fifo::default(), retries, since_fresh: 0, since_retry: 0, options }
     }
 
-    pub(crate) fn push(&mut self, event: u32, class: Class) {
-        let before = self.lists[class as usize].tail;
-        self.insert(event, class, Link { before, after: NONE });
+    /// An event may run; `admitted` is its number.
+    pub(crate) fn push(&mut self, event: u32, class: Class, admitted: u64) {
+        match class {
+            Class::Promoted => _ = self.promoted.insert(admitted, event),
+            Class::Fresh => self.fresh.push_back(event),
+            Class::Retry => _ = self.retries.insert(admitted, event),
+        }
     }
 
     /// An event that was claimed and not begun goes back to where it was.
-    pub(crate) fn push_front(&mut self, event: u32, class: Class) {
-        let after = self.lists[class as usize].head;
-        self.insert(event, class, Link { before: NONE, after });
+    pub(crate) fn give_back(&mut self, event: u32, class: Class, admitted: u64) {
+        match class {
+            Class::Fresh => self.fresh.push_front(event),
+            Class::Promoted | Class::Retry => self.push(event, class, admitted),
+        }
     }
 
     /// Takes the next event.
     pub(crate) fn pop(&mut self) -> Option<(u32, Class)> {
         let class = self.next()?;
-        let event = self.lists[class as usize].head;
-        self.remove(event, class);
+        let event = match class {
+            Class::Promoted => self.promoted.pop_first()?.1,
+            Class::Fresh => self.fresh.pop_front()?,
+            Class::Retry => self.retries.pop_first()?.1,
+        };
         match class {
             Class::Fresh => self.since_fresh = 0,
             // A retry takes the turn of a promoted event, so that fresh ones do not wait longer for it.
@@ -99,32 +99,11 @@ impl Ready {
     }
 
     /// Takes out one that stands anywhere in the queue of its class.
-    pub(crate) fn remove(&mut self, event: u32, class: Class) {
-        let Link { before, after } = std::mem::replace(&mut self.links[event as usize], ALONE);
-        let list = &mut self.lists[class as usize];
-        match before {
-            NONE => list.head = after,
-            before => self.links[before as usize].after = after,
-        }
-        match after {
-            NONE => list.tail = before,
-            after => self.links[after as usize].before = before,
-        }
-    }
-
-    fn insert(&mut self, event: u32, class: Class, link: Link) {
-        if event as usize >= self.links.len() {
-            self.links.resize(event as usize + 1, ALONE);
-        }
-        self.links[event as usize] = link;
-        let list = &mut self.lists[class as usize];
-        match link.before {
-            NONE => list.head = event,
-            before => self.links[before as usize].after = event,
-        }
-        match link.after {
-            NONE => list.tail = event,
-            after => self.links[after as usize].before = event,
+    pub(crate) fn remove(&mut self, event: u32, class: Class, admitted: u64) {
+        match class {
+            Class::Promoted => _ = self.promoted.remove(&admitted),
+            Class::Fresh => self.fresh.remove(event),
+            Class::Retry => _ = self.retries.remove(&admitted),
         }
     }
 
@@ -139,6 +118,10 @@ impl Ready {
     }
 
     fn has(&self, class: Class) -> bool {
-        self.lists[class as usize].head != NONE
+        match class {
+            Class::Promoted => !self.promoted.is_empty(),
+            Class::Fresh => !self.fresh.is_empty(),
+            Class::Retry => !self.retries.is_empty(),
+        }
     }
 }

@@ -184,11 +184,11 @@ impl Scheduler {
         count
     }
 
-    /// A claimed event was not begun: it is ready again, first of its class. Several are given back youngest first.
+    /// A claimed event was not begun: it is ready again. Several are given back youngest first.
     pub fn give_back(&mut self, ticket: Ticket) -> bool {
         let Some(State::Running(class)) = self.state(ticket) else { return false };
         self.set(ticket.index, State::Ready(class));
-        self.ready.push_front(ticket.index, class);
+        self.ready.give_back(ticket.index, class, self.events[ticket.index()].admitted);
         self.yield_to_holds(ticket.index);
         true
     }
@@ -219,8 +219,8 @@ impl Scheduler {
         match state {
             State::BackingOff => {
                 event.pause = Pause::None;
+                self.ready.push(ticket.index, Class::Retry, event.admitted);
                 self.set(ticket.index, State::Ready(Class::Retry));
-                self.ready.push(ticket.index, Class::Retry);
                 true
             }
             State::Waiting if event.pause == Pause::Deferred => {
@@ -256,10 +256,11 @@ impl Scheduler {
     pub(crate) fn remove(&mut self, indices: impl IntoIterator<Item = u32>) -> usize {
         let mut granted = std::mem::take(&mut self.granted);
         for index in indices {
-            if let State::Ready(class) = self.events[index as usize].state {
-                self.ready.remove(index, class);
+            let event = &self.events[index as usize];
+            if let State::Ready(class) = event.state {
+                self.ready.remove(index, class, event.admitted);
             }
-            let mut at = self.events[index as usize].first_node;
+            let mut at = event.first_node;
             while at != NONE {
                 let node = *self.lanes.node(at);
                 match node.holds {
@@ -279,8 +280,7 @@ impl Scheduler {
         ready
     }
 
-    /// Each of these events got hold of one more lane. Answers how many became ready; they do so in the order of
-    /// admission, whatever the lanes.
+    /// Each of these events got hold of one more lane. Answers how many became ready.
     fn grant(&mut self, granted: &mut Vec<u32>) -> usize {
         if granted.is_empty() {
             return 0;
@@ -293,9 +293,6 @@ impl Scheduler {
             event.blocked -= u32::from(waits);
             waits && event.blocked == 0
         });
-        if granted.len() > 1 {
-            granted.sort_unstable_by_key(|index| events[*index as usize].admitted);
-        }
         granted.iter().filter(|index| self.unblock(**index, Class::Promoted)).count()
     }
 
@@ -310,7 +307,7 @@ impl Scheduler {
             Pause::None => class,
         };
         self.set(index, State::Ready(class));
-        self.ready.push(index, class);
+        self.ready.push(index, class, self.events[index as usize].admitted);
         true
     }
 

@@ -52,6 +52,18 @@ fn an_unblocked_event_goes_before_fresh_ones() {
 }
 
 #[test]
+fn of_unblocked_events_the_oldest_goes_first_whichever_was_unblocked_first() {
+    let mut scheduler = Scheduler::new(Options::default());
+    let mut admit = |key| scheduler.admit(&writes(key).into(), false).unwrap().0;
+    let (slow, fast) = (admit("slow"), admit("fast"));
+    let (lags, leads) = (admit("slow"), admit("fast"));
+    scheduler.claim(2, &mut Vec::new());
+    scheduler.complete(fast);
+    scheduler.complete(slow);
+    assert_eq!((claim_one(&mut scheduler), claim_one(&mut scheduler)), (lags, leads));
+}
+
+#[test]
 fn retries_get_at_most_one_of_eight_claims_while_others_are_ready() {
     let mut scheduler = Scheduler::new(Options::default());
     let admit = |scheduler: &mut Scheduler, n: u32| scheduler.admit(&writes(("key", n)).into(), false).unwrap().0;

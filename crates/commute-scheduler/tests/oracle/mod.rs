@@ -50,7 +50,7 @@ pub(crate) struct Oracle {
     live: Vec<Live>,
     parked: BTreeMap<Lane, Mode>,
     admitted: u64,
-    /// What is ready, by class, in the order in which it must be claimed.
+    /// What is ready, by class. The first of the fresh ones must be claimed first, and the oldest of the others.
     promoted: VecDeque<Ticket>,
     fresh: VecDeque<Ticket>,
     retries: VecDeque<Ticket>,
@@ -148,12 +148,19 @@ impl Oracle {
         self.live[n].number
     }
 
-    /// Each class goes in order; three claims at most pass a fresh one; of eight claims one is a retry, unless nothing
+    /// Each class goes in its order; three claims at most pass a fresh one; of eight claims one is a retry, unless nothing
     /// else is ready; and just-unblocked events go before all whose share is not due.
     fn check_turn(&mut self, n: usize) {
         let (ticket, class) = (self.live[n].ticket, self.live[n].class);
         let others = !self.fresh.is_empty() || !self.promoted.is_empty();
-        assert_eq!(self.queue(class).pop_front(), Some(ticket), "{class:?} events go in order");
+        let number = |ticket: &Ticket| self.live[self.find(*ticket)].number;
+        let first = match class {
+            Class::Fresh => self.fresh.front().copied(),
+            Class::Promoted => self.promoted.iter().copied().min_by_key(number),
+            Class::Retry => self.retries.iter().copied().min_by_key(number),
+        };
+        assert_eq!(first, Some(ticket), "{class:?} events go in order");
+        self.queue(class).retain(|other| *other != ticket);
         match class {
             Class::Fresh => {
                 assert!(self.promoted.is_empty() || self.since_fresh >= 3, "fresh after {} others", self.since_fresh);
