@@ -14,6 +14,11 @@ use crate::ruststream::RustStream;
 use crate::tally::Tally;
 use crate::turns::{Cost, Costs};
 
+const RUSTSTREAM: &str = "RustStream, tracked";
+const RUSTSTREAM_HEADERS: &str = "RustStream, tracked, headers read";
+const RUSTSTREAM_BY_KEY: &str = "RustStream, tracked, 64 workers by key";
+const RUSTSTREAM_BY_KEY_HEADERS: &str = "RustStream, tracked, 64 workers by key, headers read";
+
 async fn handle(_: Posted, State(tally): State<Arc<Tally>>) {
     tally.begin();
     tally.end();
@@ -47,8 +52,13 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
         ];
         let mut peers = Vec::new();
         if let Some(ruststream) = &ruststream {
-            for (variant, workers) in [("RustStream, tracked", 1), ("RustStream, tracked, 64 workers by key", 64)] {
-                let took = ruststream.consume(raw.servers(), ours, events, workers)?;
+            for (variant, workers, headers) in [
+                (RUSTSTREAM, 1, false),
+                (RUSTSTREAM_HEADERS, 1, true),
+                (RUSTSTREAM_BY_KEY, 64, false),
+                (RUSTSTREAM_BY_KEY_HEADERS, 64, true),
+            ] {
+                let took = ruststream.consume(raw.servers(), ours, events, workers, headers)?;
                 peers.push((variant, events as f64 / took.as_secs_f64()));
             }
         }
@@ -64,8 +74,9 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
     publish.ratio("commute", "rdkafka with our headers", None);
     consume.ratio("commute", "rdkafka", Some(0.9));
     consume.ratio("commute", "rdkafka, headers read", None);
-    consume.ratio("commute", "RustStream, tracked", Some(1.0));
-    consume.ratio("commute", "RustStream, tracked, 64 workers by key", Some(1.0));
+    for peer in [RUSTSTREAM, RUSTSTREAM_HEADERS, RUSTSTREAM_BY_KEY, RUSTSTREAM_BY_KEY_HEADERS] {
+        consume.ratio("commute", peer, Some(1.0));
+    }
     Ok(publish.rows().into_iter().chain(consume.rows()).collect())
 }
 

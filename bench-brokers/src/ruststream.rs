@@ -26,10 +26,11 @@ impl RustStream {
         Ok(Some(RustStream(target.join("release/bench-ruststream"))))
     }
 
-    /// Consumes so many records in tracked mode. From the first to the last.
-    pub(crate) fn consume(&self, servers: &str, topic: &str, events: usize, workers: usize) -> Result<Duration> {
+    /// Consumes so many records in tracked mode; asks for their headers, too, if it is told. From the first to the last.
+    pub(crate) fn consume(&self, servers: &str, topic: &str, events: usize, workers: usize, headers: bool) -> Result<Duration> {
         let mut program = Command::new(&self.0);
         program.args([servers, topic, &events.to_string(), &workers.to_string()]);
+        program.arg(if headers { "headers" } else { "no-headers" });
         let seconds = peer::answer(program, "RustStream's side")?;
         match seconds.first() {
             Some(seconds) => Ok(Duration::from_secs_f64(*seconds)),

@@ -1,7 +1,7 @@
 //! The poll thread: takes records from the log into the buffers, and takes part in the group.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use commute_core::{Code, Error, Result, Texts};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,11 +17,11 @@ use crate::partition::Phase;
 use crate::state::{Shared, State};
 use crate::wire::{self, Record};
 
-/// How much is fetched ahead of the receiver.
-const BUFFERED: usize = 8_192;
-const BUFFERED_BYTES: usize = 16 << 20;
 /// After what time the poll thread looks whether the subscription has ended.
 const IDLE: Duration = Duration::from_millis(25);
+/// How long it waits for room in full buffers before it pauses the partitions. The library throws away what it has fetched of
+/// a paused partition and fetches it again later, which costs more than a moment's wait; who waits hears of no rebalance.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How many records are taken in under one lock.
 const AT_ONCE: usize = 256;
 
@@ -148,14 +148,18 @@ pub(crate) fn run(shared: &Shared, member: &Member) {
             }
             shared.changed.notify_waiters();
         }
-        let state = shared.state();
+        let mut state = shared.state();
+        if state.is_full() && paused.is_none() {
+            state.full = true;
+            let until = Instant::now() + PATIENCE;
+            state = shared.wait_while(state, until, |state| !state.has_room() && !state.left);
+            state.full = false;
+        }
         if state.left {
             return;
         }
-        let (count, bytes) = (state.buffered, state.buffered_bytes);
+        let (full, room) = (state.is_full(), state.has_room());
         drop(state);
-        let full = count >= BUFFERED || bytes >= BUFFERED_BYTES;
-        let room = count < BUFFERED / 2 && bytes < BUFFERED_BYTES / 2;
         // What has become ours since is not paused yet.
         let rebalances = consumer.client().context().rebalances();
         if full && paused != Some(rebalances) {

@@ -28,6 +28,9 @@ impl Receiver for Inlet {
                         return end.map(|()| Vec::new());
                     }
                     let taken = state.take(max.max(1), self.shared.spec.credit.max(1));
+                    if state.full && state.has_room() {
+                        self.shared.turn();
+                    }
                     if !taken.is_empty() {
                         return Ok(taken);
                     }

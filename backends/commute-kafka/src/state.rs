@@ -13,6 +13,9 @@ use crate::partition::{Held, Partition, Phase, place};
 use crate::publisher::Reply;
 use crate::wire::Record;
 
+/// How much is fetched ahead of the receiver.
+const BUFFERED: usize = 8_192;
+const BUFFERED_BYTES: usize = 16 << 20;
 /// How much of what is in somebody's hands, or aside, is kept in memory; the rest is read again when it is asked for.
 const KEPT: usize = 64 << 20;
 
@@ -55,6 +58,8 @@ pub(crate) struct State {
     /// Fetched and not handed over.
     pub(crate) buffered: usize,
     pub(crate) buffered_bytes: usize,
+    /// The poll thread waits for room in the buffers.
+    pub(crate) full: bool,
     pub(crate) commands: VecDeque<Command>,
     pub(crate) waiters: Vec<Waiter>,
     /// Calls are on their way.
@@ -241,6 +246,16 @@ impl State {
         if let Some(record) = &held.record {
             self.kept = self.kept.saturating_sub(record.size);
         }
+    }
+
+    /// Whether no more should be fetched for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffered >= BUFFERED || self.buffered_bytes >= BUFFERED_BYTES
+    }
+
+    /// Whether fetching is worth while again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.buffered < BUFFERED / 2 && self.buffered_bytes < BUFFERED_BYTES / 2
     }
 
     /// Hands over as many as credit and `max` allow, the partitions in turn.

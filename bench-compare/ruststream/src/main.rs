@@ -1,5 +1,5 @@
 //! Consumes with RustStream's Kafka adapter in its tracked mode, and prints the seconds from the first event to the last:
-//! `bench-ruststream SERVERS TOPIC EVENTS WORKERS`.
+//! `bench-ruststream SERVERS TOPIC EVENTS WORKERS headers|no-headers`. It reads headers only when a handler asks for them.
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
@@ -21,12 +21,17 @@ struct Posted {
     filler: String,
 }
 
-struct Nothing;
+struct Nothing {
+    headers: bool,
+}
 
 impl Handle<Posted> for Nothing {
-    async fn handle(&self, event: &Posted, _: &(), _: &mut Context<'_>) -> Result<(), HandlerOutcome> {
+    async fn handle(&self, event: &Posted, _: &(), context: &mut Context<'_>) -> Result<(), HandlerOutcome> {
         FIRST.get_or_init(Instant::now);
         std::hint::black_box((event.key, &event.filler));
+        if self.headers {
+            std::hint::black_box(context.headers());
+        }
         if HANDLED.fetch_add(1, Ordering::AcqRel) + 1 == EXPECTED.load(Ordering::Relaxed) {
             LAST.get_or_init(Instant::now);
         }
@@ -36,9 +41,10 @@ impl Handle<Posted> for Nothing {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [servers, topic, events, workers] = &arguments[..] else { return Err("four arguments are needed".into()) };
+    let [servers, topic, events, workers, headers] = &arguments[..] else { return Err("five arguments are needed".into()) };
     EXPECTED.store(events.parse()?, Ordering::Relaxed);
     let workers: usize = workers.parse()?;
+    let nothing = Nothing { headers: headers == "headers" };
     let source = KafkaTopic::new(topic)
         .group(format!("ruststream-{}", std::process::id()))
         .commit(Commit::Tracked)
@@ -54,11 +60,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             RustStream::new(AppInfo::new("bench", "0.0.0")).with_broker(KafkaBroker::new([servers.as_str()]), |b| {
                 match NonZeroUsize::new(workers).filter(|workers| workers.get() > 1) {
                     Some(workers) => {
-                        let subscriber = subscriber("bench", Nothing).workers_by_key(workers).build();
+                        let subscriber = subscriber("bench", nothing).workers_by_key(workers).build();
                         b.include(subscriber.map_source(|_| source));
                     }
                     None => {
-                        b.include(subscriber("bench", Nothing).build().map_source(|_| source));
+                        b.include(subscriber("bench", nothing).build().map_source(|_| source));
                     }
                 }
             });

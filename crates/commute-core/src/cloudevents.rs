@@ -181,7 +181,7 @@ mod tests {
         let mut envelope = Envelope::new("shop", "shop.order.placed", Timestamp(1_000_000), Bytes::from_static(data));
         envelope.data_content_type = content_type.map(Into::into);
         envelope.subject = Some("536365".into());
-        envelope.extensions.put(extension::PARTITION_KEY, "17850".into());
+        envelope.extensions.put(extension::PARTITION_KEY, "17850");
         envelope
     }
 

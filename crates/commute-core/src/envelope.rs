@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error, Result};
 use crate::id::EventId;
+use crate::text::Text;
 
 /// Names of the extension attributes that commute itself reads and writes.
 pub mod extension {
@@ -95,7 +96,7 @@ impl Envelope {
 
 /// Extension attributes, sorted by name. A few per event, so a vector beats a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extensions(SmallVec<[(Name, Arc<str>); 1]>);
+pub struct Extensions(SmallVec<[(Name, Text); 1]>);
 
 /// A name, without a copy of its own where it is one of [`extension`].
 #[derive(Clone, PartialEq, Eq)]
@@ -132,25 +133,26 @@ impl Extensions {
     /// The value of an extension.
     pub fn get(&self, name: &str) -> Option<&str> {
         let n = self.place(name).ok()?;
-        Some(&self.0[n].1)
+        Some(self.0[n].1.as_str())
     }
 
     /// Sets an extension.
     ///
     /// # Errors
     /// [`Code::InvalidEvent`] when the name is not 1 to 20 lower-case letters and digits, as CloudEvents asks.
-    pub fn set(&mut self, name: &str, value: impl Into<Arc<str>>) -> Result<()> {
+    pub fn set(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let valid =
             (1..=20).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !valid {
             return Err(Error::new(Code::InvalidEvent, format!("{name:?} is not a valid extension name")));
         }
-        self.put(name, value.into());
+        self.put(name, value.as_ref());
         Ok(())
     }
 
     /// Sets one of the names in [`extension`], which are valid.
-    pub(crate) fn put(&mut self, name: &str, value: Arc<str>) {
+    pub(crate) fn put(&mut self, name: &str, value: &str) {
+        let value = Text::from(value);
         match self.place(name) {
             Ok(n) => self.0[n].1 = value,
             Err(n) => self.0.insert(n, (Name::of(name), value)),
@@ -163,7 +165,7 @@ impl Extensions {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How many there are.

@@ -95,12 +95,12 @@ fn saved(message: Message) -> Envelope {
     }
     envelope.data_content_type = message.content_type.map(Into::into);
     if let Some(key) = message.key.filter(|key| !key.is_empty()) {
-        envelope.extensions.put(extension::PARTITION_KEY, key.into());
+        envelope.extensions.put(extension::PARTITION_KEY, &key);
     }
     let headers: serde_json::Map<String, Value> =
         message.headers.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     if !headers.is_empty() {
-        envelope.extensions.put(HEADERS, Value::Object(headers).to_string().into());
+        envelope.extensions.put(HEADERS, &Value::Object(headers).to_string());
     }
     envelope
 }
@@ -232,7 +232,7 @@ impl Mapping {
             envelope.id = EventId::new(id)?;
         }
         if let Some(origin) = &self.key {
-            envelope.extensions.put(extension::PARTITION_KEY, find("key", origin)?.into());
+            envelope.extensions.put(extension::PARTITION_KEY, &find("key", origin)?);
         }
         envelope.data_content_type = match self.data {
             Some(_) => Some("application/json".into()),
@@ -300,7 +300,7 @@ mod tests {
     fn an_envelope_survives_binary_and_structured_mode() {
         let mut event = Envelope::new("shop", "shop.order.placed", Timestamp(1_234_567), Bytes::from_static(b"{}"));
         event.subject = Some("".into());
-        event.extensions.put(extension::PARTITION_KEY, "é".into());
+        event.extensions.put(extension::PARTITION_KEY, "é");
         let headers =
             cloudevents::attributes(&event).map(|(name, value)| (format!("ce_{name}"), value.into_owned())).collect();
         let binary = Message { headers, body: event.data.clone(), ..Message::default() };

@@ -1,19 +1,19 @@
 //! Event ids: unique, time-ordered when commute makes them, and derivable from a cause.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Code, Error, Result};
+use crate::text::Text;
 
 /// The id of an event: any text of 1 to 256 bytes; commute's own are UUIDs.
 ///
 /// Two deliveries with one id are the same event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct EventId(Arc<str>);
+pub struct EventId(Text);
 
 impl EventId {
     /// The longest id, in bytes.
@@ -42,9 +42,9 @@ impl EventId {
     /// noticed. A UUIDv8: the time of the cause (when it has one) in front, a hash of cause, subscription and ordinal
     /// behind, so that derived ids are as time-ordered as their causes.
     pub fn derive(&self, subscription: &str, ordinal: u32) -> Self {
-        let name = format!("{}\u{0}{subscription}\u{0}{ordinal}", self.0);
+        let name = format!("{}\u{0}{subscription}\u{0}{ordinal}", self.as_str());
         let mut bytes = *Uuid::new_v5(&DERIVED, name.as_bytes()).as_bytes();
-        let cause = Uuid::parse_str(&self.0).ok().filter(|id| matches!(id.get_version_num(), 7 | 8));
+        let cause = Uuid::parse_str(self.as_str()).ok().filter(|id| matches!(id.get_version_num(), 7 | 8));
         if let Some(cause) = cause {
             bytes[..6].copy_from_slice(&cause.as_bytes()[..6]);
         }
@@ -52,20 +52,21 @@ impl EventId {
     }
 
     fn from_uuid(id: Uuid) -> Self {
-        EventId(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned().into())
+        EventId(Text::from(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer())))
     }
 
     /// Sixteen bytes that stand for the id in stores: the UUID itself, or a hash of any other text.
     pub fn fingerprint(&self) -> [u8; 16] {
-        match Uuid::try_parse(&self.0) {
-            Ok(id) if self.0.len() == 36 => *id.as_bytes(),
-            _ => *Uuid::new_v5(&FINGERPRINT, self.0.as_bytes()).as_bytes(),
+        let text = self.as_str();
+        match Uuid::try_parse(text) {
+            Ok(id) if text.len() == 36 => *id.as_bytes(),
+            _ => *Uuid::new_v5(&FINGERPRINT, text.as_bytes()).as_bytes(),
         }
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -75,7 +76,7 @@ const FINGERPRINT: Uuid = Uuid::from_u128(0x5d0f_0f6e_6d63_4f0e_9d3a_7c1b_54b6_c
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -37,6 +37,7 @@ pub mod outcome;
 mod outgoing;
 pub mod store;
 pub mod subscription;
+mod text;
 mod texts;
 pub mod topic;
 pub mod watermark;
