@@ -29,6 +29,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let mut command = run::cargo(&["run", "--release", "--quiet", "-p", krate, "--"]);
     command.args(name).args(&args.rest);
+    // The process has the threads of many clients, more than glibc has heaps for on a small machine; whose threads shared one
+    // would be chance, and the chance of the client that is measured.
+    command.env("MALLOC_ARENA_MAX", "64");
     run::shown(command)?;
     match name {
         Some("node") if !args.rest.iter().any(|arg| arg == "--help") => beside(&args.rest),
