@@ -27,7 +27,14 @@ impl RustStream {
     }
 
     /// Consumes so many records in tracked mode; asks for their headers, too, if it is told. From the first to the last.
-    pub(crate) fn consume(&self, servers: &str, topic: &str, events: usize, workers: usize, headers: bool) -> Result<Duration> {
+    pub(crate) fn consume(
+        &self,
+        servers: &str,
+        topic: &str,
+        events: usize,
+        workers: usize,
+        headers: bool,
+    ) -> Result<Duration> {
         let mut program = Command::new(&self.0);
         program.args([servers, topic, &events.to_string(), &workers.to_string()]);
         program.arg(if headers { "headers" } else { "no-headers" });

@@ -261,7 +261,7 @@ impl State {
     /// Hands over as many as credit and `max` allow, the partitions in turn.
     pub(crate) fn take(&mut self, max: usize, credit: usize) -> Vec<Delivery> {
         let mut room = max.min(credit.saturating_sub(self.credit_used));
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(room.min(self.buffered));
         let turn = self.turn;
         let State { partitions, kept, buffered, buffered_bytes, .. } = self;
         let (before, after): (Vec<_>, Vec<_>) =

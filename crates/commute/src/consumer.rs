@@ -110,17 +110,13 @@ async fn take(engine: &Engine, n: usize, receiver: &mut dyn Receiver, turn: &mut
 pub(crate) fn admit(engine: &Engine, n: usize, deliveries: Vec<Delivery>, turn: u64) {
     let counters = &engine.subscriptions[n].counters;
     counters.received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
-    let mut refused = Vec::new();
-    let events: Vec<_> = deliveries
-        .into_iter()
-        .filter_map(|delivery| match prepare(engine, n, delivery) {
-            Ok(event) => Some(event),
-            Err(settlement) => {
-                refused.push((n, *settlement));
-                None
-            }
-        })
-        .collect();
+    let (mut events, mut refused) = (Vec::with_capacity(deliveries.len()), Vec::new());
+    for delivery in deliveries {
+        match prepare(engine, n, delivery) {
+            Ok(event) => events.push(event),
+            Err(settlement) => refused.push((n, *settlement)),
+        }
+    }
     given_up(engine, refused);
     let mut ready = 0;
     let mut dispatch = engine.dispatch();

@@ -62,12 +62,14 @@ impl Counters {
         }
     }
 
-    /// An attempt that succeeded, this long after the event was published.
-    pub(crate) fn handled_after(&self, latency: Duration, took: Duration) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
+    /// Attempts that succeeded: how long after the event was published, and how long each took.
+    pub(crate) fn handled_after(&self, times: impl ExactSizeIterator<Item = (Duration, Duration)>) {
+        self.handled.fetch_add(times.len() as u64, Ordering::Relaxed);
         let mut timing = lock(&self.timing);
-        timing.latency.record(latency);
-        timing.processing.record(took);
+        for (latency, took) in times {
+            timing.latency.record(latency);
+            timing.processing.record(took);
+        }
     }
 
     /// An attempt that did not lead to a success now.

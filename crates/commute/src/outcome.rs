@@ -17,10 +17,27 @@ use crate::trace::TraceParent;
 /// spin on a broken database, short enough not to be noticed after a single hiccup.
 pub(crate) const LOST_DELAY: Duration = Duration::from_millis(100);
 
-/// Counts a success.
-pub(crate) fn succeeded(engine: &Engine, job: &Job, took: Duration) {
-    let latency = engine.clock.now().since(job.published);
-    engine.subscriptions[job.subscription].counters.handled_after(latency, took);
+/// A success, as it is counted.
+pub(crate) struct Success {
+    subscription: usize,
+    /// Since the event was published.
+    latency: Duration,
+    took: Duration,
+}
+
+impl Success {
+    pub(crate) fn of(engine: &Engine, job: &Job, took: Duration) -> Self {
+        Success { subscription: job.subscription, latency: engine.clock.now().since(job.published), took }
+    }
+}
+
+/// Counts successes. Those that follow each other in one subscription together: every worker counts in the same place.
+pub(crate) fn succeeded(engine: &Engine, successes: &[Success]) {
+    for run in successes.chunk_by(|one, next| one.subscription == next.subscription) {
+        let times = run.iter().map(|success| (success.latency, success.took));
+        engine.subscriptions[run[0].subscription].counters.handled_after(times);
+    }
+    let took: Duration = successes.iter().map(|success| success.took).sum();
     engine.work_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
@@ -59,7 +76,7 @@ fn concluded(
         Ok(committed) => {
             let took = started.elapsed();
             match committed {
-                Committed::Fresh => succeeded(engine, &job, took),
+                Committed::Fresh => succeeded(engine, &[Success::of(engine, &job, took)]),
                 Committed::Duplicate => {
                     Counters::add(&counters.duplicates);
                     counters.attempted(took);

@@ -9,12 +9,13 @@ use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
-use commute_core::{Code, Context, Error, HandlerError, Outcome, Settlement};
+use commute_core::{Code, Context, Envelope, Error, HandlerError, Outcome, Settlement};
 use tokio::time::Instant;
 
 use crate::engine::{Dispatch, Engine, Job};
 use crate::handler::{Handling, Invocation, guarded};
-use crate::outcome::{LOST_DELAY, failed, succeeded, transact};
+use crate::outcome::{LOST_DELAY, Success, failed, succeeded, transact};
+use crate::reply::reply_to;
 use crate::trace::{self, TraceParent};
 
 /// A claim hands out at most this many: enough to make its cost invisible beside the smallest handler.
@@ -51,6 +52,8 @@ struct Over {
     tickets: Vec<(commute_scheduler::Ticket, Duration)>,
     /// What is to be settled, by subscription.
     settlements: Vec<(usize, Settlement)>,
+    /// What is not counted yet.
+    successes: Vec<Success>,
 }
 
 impl Over {
@@ -61,6 +64,10 @@ impl Over {
 
     /// Hands it on. Settlements go first: whatever waits for one of these events is settled after it.
     fn hand_on<'a>(&mut self, engine: &'a Engine) -> MutexGuard<'a, Dispatch> {
+        if !self.successes.is_empty() {
+            succeeded(engine, &self.successes);
+            self.successes.clear();
+        }
         engine.settle.push(self.settlements.drain(..));
         let mut dispatch = engine.dispatch();
         for (ticket, took) in self.tickets.drain(..) {
@@ -110,8 +117,8 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
             }
         }
         let Some(envelope) = job.envelope.clone() else { continue };
-        let context = engine.context(&job, envelope);
-        let (mut handling, trace) = begin(engine, &mut job, &context);
+        let context = engine.context(&job, envelope.clone());
+        let (mut handling, trace) = begin(engine, &mut job, context);
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut handling).poll(cx))).await;
         let outcome = match first {
             Poll::Ready(outcome) => outcome,
@@ -122,7 +129,7 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
         };
         let now = Instant::now();
         let took = now - started;
-        conclude(engine, job, context, trace, outcome, (started, took), over);
+        conclude(engine, job, envelope, trace, outcome, (started, took), over);
         started = now;
         if took > QUICK && !jobs.is_empty() {
             give_back(engine, jobs, over);
@@ -131,16 +138,17 @@ async fn run(engine: &Arc<Engine>, jobs: &mut Vec<Job>, over: &mut Over) {
 }
 
 /// The handler's future, and the position in the trace that what it causes carries on, if somebody gives one.
-fn begin(engine: &Engine, job: &mut Job, context: &Context) -> (Handling, Option<TraceParent>) {
+fn begin(engine: &Engine, job: &mut Job, context: Context) -> (Handling, Option<TraceParent>) {
     let handler = engine.subscriptions[job.subscription].handler(job.handler);
-    let invocation = Invocation { context: context.clone(), event: job.event.take() };
+    let event = job.event.take();
     let run = |invocation| guarded(&handler.parts.run, invocation, handler.parts.timeout);
-    let span = trace::handling(&engine.name, context);
+    let span = trace::handling(&engine.name, &context);
     if span.is_disabled() {
-        return (run(invocation), None);
+        return (run(Invocation { context, event }), None);
     }
-    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, context, engine.broker.driver()));
+    let given = engine.traces.as_ref().and_then(|traces| traces.begin(&span, &context, engine.broker.driver()));
     span.record("traceparent", tracing::field::display(given.unwrap_or_else(|| trace::child_of(&context.envelope))));
+    let invocation = Invocation { context, event };
     let entered = span.clone();
     let handling = entered.in_scope(|| run(invocation));
     (handling.within(span), given)
@@ -164,29 +172,37 @@ fn give_back(engine: &Engine, jobs: &mut Vec<Job>, over: &mut Over) {
 fn conclude(
     engine: &Arc<Engine>,
     job: Job,
-    context: Context,
+    envelope: Arc<Envelope>,
     trace: Option<TraceParent>,
     outcome: Result<Outcome, HandlerError>,
     (started, took): (Instant, Duration),
     over: &mut Over,
 ) {
+    // The handler has its own; every worker would count who holds the subscription's part of a second one.
+    let context = |job: &Job| engine.context(job, envelope.clone());
     let emitted = match outcome {
+        Ok(Outcome::Emit(events)) if events.is_empty() && reply_to(&envelope).is_none() => Ok(Vec::new()),
         Ok(Outcome::Emit(events)) => {
+            let context = context(&job);
             engine.stage(job.subscription, job.handler, &context, trace, events).map_err(HandlerError::from_error)
         }
-        Ok(Outcome::Transact(work)) => return transact(engine, job, context, trace, work, started),
+        Ok(Outcome::Transact(work)) => {
+            let context = context(&job);
+            return transact(engine, job, context, trace, work, started);
+        }
         Err(error) => Err(error),
     };
     match emitted {
         Ok(publish) => {
             let subscription = &engine.subscriptions[job.subscription];
-            succeeded(engine, &job, took);
+            over.successes.push(Success::of(engine, &job, took));
             subscription.planned.handlers[job.handler].budget.deposit();
             let mark = engine.broker.capabilities().inbox_retention.is_some();
             over.push(&job, took, Settlement::Ack { tag: job.tag, publish, mark });
         }
         Err(error) => {
             engine.subscriptions[job.subscription].counters.attempted(started.elapsed());
+            let context = context(&job);
             failed(engine, job, &context, error);
         }
     }
