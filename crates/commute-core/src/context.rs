@@ -1,7 +1,6 @@
 //! What a handler may know of its delivery, and the extractors that ask for it.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -35,24 +34,33 @@ pub struct Route {
     pub states: States,
 }
 
-/// One value per type, given to the app once and shared by its handlers.
+/// One value per type, given to the app once and shared by its handlers. A few per app, so a vector beats a map.
 #[derive(Debug, Clone, Default)]
-pub struct States(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub struct States(Vec<(TypeId, Arc<dyn Any + Send + Sync>)>);
 
 impl States {
     /// Adds a value; answers whether there was none of its type.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> bool {
-        self.0.insert(TypeId::of::<T>(), Arc::new(value)).is_none()
+        let (id, value) = (TypeId::of::<T>(), Arc::new(value));
+        match self.0.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = value,
+            None => {
+                self.0.push((id, value));
+                return true;
+            }
+        }
+        false
     }
 
     /// The value of a type.
     pub fn get<T: 'static>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+        let id = TypeId::of::<T>();
+        self.0.iter().find(|(known, _)| *known == id)?.1.downcast_ref()
     }
 
     /// Whether there is a value of the type.
     pub fn has(&self, id: TypeId) -> bool {
-        self.0.contains_key(&id)
+        self.0.iter().any(|(known, _)| *known == id)
     }
 }
 
