@@ -71,9 +71,9 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
     }
     broker.close().await?;
     publish.ratio("commute", "rdkafka", Some(0.9));
-    publish.ratio("commute", "rdkafka with our headers", None);
+    publish.ratio("commute", "rdkafka with our headers", Some(0.9));
     consume.ratio("commute", "rdkafka", Some(0.9));
-    consume.ratio("commute", "rdkafka, headers read", None);
+    consume.ratio("commute", "rdkafka, headers read", Some(0.9));
     for peer in [RUSTSTREAM, RUSTSTREAM_HEADERS, RUSTSTREAM_BY_KEY, RUSTSTREAM_BY_KEY_HEADERS] {
         consume.ratio("commute", peer, Some(1.0));
     }

@@ -54,9 +54,9 @@ pub(crate) async fn measure(url: &str, events: usize, rounds: usize) -> Result<V
     }
     broker.close().await?;
     publish.ratio("commute", "lapin", Some(0.95));
-    publish.ratio("commute", "lapin with our headers", None);
+    publish.ratio("commute", "lapin with our headers", Some(0.95));
     consume.ratio("commute", "lapin", Some(0.95));
-    consume.ratio("commute", "lapin with our headers", None);
+    consume.ratio("commute", "lapin with our headers", Some(0.95));
     consume.ratio("commute", "lapin, acknowledging 64 at once", None);
     Ok(publish.rows().into_iter().chain(consume.rows()).collect())
 }
