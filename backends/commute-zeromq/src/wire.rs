@@ -210,7 +210,10 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// The attributes of a CloudEvent, as a JSON object: written from the envelope itself, and read into one, so that nothing stands
 /// in between.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it is taken apart as soon as it is read, and a box would cost every event")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart as soon as it is read, and a box would cost every event"
+)]
 pub(crate) enum Attributes<'a> {
     Of(&'a Envelope),
     /// Without its payload, or what is wrong with it.
