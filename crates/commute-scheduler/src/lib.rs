@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Exact: an event is ready if and only if no earlier unfinished event conflicts with it. Deterministic: the same calls
-//! give the same answers. `admit` and `complete` cost one step per lane of the footprint, plus one per event that
-//! becomes ready. There is no clock, no thread and no payload here.
+//! give the same answers. `admit` and `complete` cost one step per lane of the footprint, plus one search among the ready
+//! for each event that becomes ready. There is no clock, no thread and no payload here.
 //!
 //! ```
 //! use commute_core::{Footprint, writes};
