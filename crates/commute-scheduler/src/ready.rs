@@ -4,9 +4,10 @@
 //! and stretch the whole run; unblocked first would starve everybody else while a hot lane is long. Retries have a small
 //! share of their own, so that a failing dependency does not take the workers from healthy events.
 //!
-//! Within a class the oldest goes first, not the one that became ready first. A lane that lags behind the others is the one
-//! that the end of the run waits for, and its next event is the oldest; in the order of becoming ready it would get turns
-//! like any other lane, and stay as far behind. Fresh events become ready in the order of their age anyway.
+//! Of the just-unblocked ones the oldest goes first, not the one that became ready first. A lane that lags behind the others
+//! is the one that the end of the run waits for, and its next event is the oldest; in the order of becoming ready it would
+//! get turns like any other lane, and stay as far behind. Fresh ones become ready in the order of their age anyway. Retries take
+//! turns: old ones that fail again and again would otherwise take the whole share from younger ones.
 //!
 //! A withdrawn event leaves at once: one that stayed would take a turn when it is found, and a fresh event behind many of
 //! them would wait for many claims.
@@ -49,8 +50,7 @@ pub(crate) struct Ready {
     /// By the number of their admission.
     promoted: BTreeMap<u64, u32>,
     fresh: Fifo,
-    /// By the number of their admission.
-    retries: BTreeMap<u64, u32>,
+    retries: Fifo,
     /// Other claims since the last fresh one.
     since_fresh: u32,
     /// Claims since the last retry.
@@ -60,8 +60,8 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) fn new(options: Options) -> Self {
-        let (promoted, retries) = (BTreeMap::new(), BTreeMap::new());
-        Ready { promoted, fresh: Fifo::default(), retries, since_fresh: 0, since_retry: 0, options }
+        let (promoted, fresh, retries) = (BTreeMap::new(), Fifo::default(), Fifo::default());
+        Ready { promoted, fresh, retries, since_fresh: 0, since_retry: 0, options }
     }
 
     /// An event may run; `admitted` is its number.
@@ -69,7 +69,7 @@ impl Ready {
         match class {
             Class::Promoted => _ = self.promoted.insert(admitted, event),
             Class::Fresh => self.fresh.push_back(event),
-            Class::Retry => _ = self.retries.insert(admitted, event),
+            Class::Retry => self.retries.push_back(event),
         }
     }
 
@@ -77,7 +77,8 @@ impl Ready {
     pub(crate) fn give_back(&mut self, event: u32, class: Class, admitted: u64) {
         match class {
             Class::Fresh => self.fresh.push_front(event),
-            Class::Promoted | Class::Retry => self.push(event, class, admitted),
+            Class::Promoted => self.push(event, class, admitted),
+            Class::Retry => self.retries.push_front(event),
         }
     }
 
@@ -87,7 +88,7 @@ impl Ready {
         let event = match class {
             Class::Promoted => self.promoted.pop_first()?.1,
             Class::Fresh => self.fresh.pop_front()?,
-            Class::Retry => self.retries.pop_first()?.1,
+            Class::Retry => self.retries.pop_front()?,
         };
         match class {
             Class::Fresh => self.since_fresh = 0,
@@ -103,7 +104,7 @@ impl Ready {
         match class {
             Class::Promoted => _ = self.promoted.remove(&admitted),
             Class::Fresh => self.fresh.remove(event),
-            Class::Retry => _ = self.retries.remove(&admitted),
+            Class::Retry => self.retries.remove(event),
         }
     }
 

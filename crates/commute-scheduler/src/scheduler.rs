@@ -280,7 +280,8 @@ impl Scheduler {
         ready
     }
 
-    /// Each of these events got hold of one more lane. Answers how many became ready.
+    /// Each of these events got hold of one more lane. Answers how many became ready; they do so in the order of
+    /// admission, whatever the lanes.
     fn grant(&mut self, granted: &mut Vec<u32>) -> usize {
         if granted.is_empty() {
             return 0;
@@ -293,6 +294,9 @@ impl Scheduler {
             event.blocked -= u32::from(waits);
             waits && event.blocked == 0
         });
+        if granted.len() > 1 {
+            granted.sort_unstable_by_key(|index| events[*index as usize].admitted);
+        }
         granted.iter().filter(|index| self.unblock(**index, Class::Promoted)).count()
     }
 

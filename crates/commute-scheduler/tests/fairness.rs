@@ -86,6 +86,21 @@ fn retries_get_at_most_one_of_eight_claims_while_others_are_ready() {
 }
 
 #[test]
+fn an_old_retry_that_fails_again_and_again_lets_younger_ones_take_turns() {
+    let mut scheduler = Scheduler::new(Options::default());
+    let [old, young] = ["old", "young"].map(|key| scheduler.admit(&writes(key).into(), false).unwrap().0);
+    scheduler.claim(2, &mut Vec::new());
+    for ticket in [old, young] {
+        scheduler.back_off(ticket);
+        assert!(scheduler.due(ticket));
+    }
+    assert_eq!(claim_one(&mut scheduler), old);
+    scheduler.back_off(old);
+    assert!(scheduler.due(old));
+    assert_eq!(claim_one(&mut scheduler), young);
+}
+
+#[test]
 fn withdrawn_events_take_no_turn() {
     let mut scheduler = Scheduler::new(Options::default());
     let admit = |scheduler: &mut Scheduler, n: u32| scheduler.admit(&writes(("key", n)).into(), false).unwrap().0;

@@ -50,7 +50,7 @@ pub(crate) struct Oracle {
     live: Vec<Live>,
     parked: BTreeMap<Lane, Mode>,
     admitted: u64,
-    /// What is ready, by class. The first of the fresh ones must be claimed first, and the oldest of the others.
+    /// What is ready, by class. Of the promoted ones the oldest must be claimed first, of the others the first.
     promoted: VecDeque<Ticket>,
     fresh: VecDeque<Ticket>,
     retries: VecDeque<Ticket>,
@@ -157,7 +157,7 @@ impl Oracle {
         let first = match class {
             Class::Fresh => self.fresh.front().copied(),
             Class::Promoted => self.promoted.iter().copied().min_by_key(number),
-            Class::Retry => self.retries.iter().copied().min_by_key(number),
+            Class::Retry => self.retries.front().copied(),
         };
         assert_eq!(first, Some(ticket), "{class:?} events go in order");
         self.queue(class).retain(|other| *other != ticket);
