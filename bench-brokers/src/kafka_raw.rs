@@ -96,7 +96,7 @@ impl Raw {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384")
             .create()?;

@@ -52,6 +52,7 @@ mod state;
 mod subscribe;
 mod topics;
 mod unparking;
+mod window;
 mod wire;
 
 use commute_core::{Address, BoxFuture, Driver, Result, SharedBroker};

@@ -3,11 +3,12 @@
 //! Pure state: nothing here asks a server or the clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use commute_core::{Delivery, DeliveryTag, Lane, Mode, Parked, Timestamp};
-use hashbrown::HashMap;
+use commute_core::{Delivery, DeliveryTag, Envelope, Lane, Mode, Parked, Timestamp};
 
 use crate::progress::{Deferred, Progress};
+use crate::window::Window;
 use crate::wire::Record;
 
 /// Where an offset stands among all partitions.
@@ -83,10 +84,11 @@ pub(crate) struct Partition {
     pub(crate) fetched: u64,
     /// The log has been read to its end once.
     caught_up: bool,
-    buffer: VecDeque<(u64, Record)>,
+    /// With what is handed over.
+    buffer: VecDeque<(u64, Record, Arc<Envelope>)>,
     /// Given back, or taken back from aside by the process before: they go first, in their place.
     again: BTreeMap<u64, Record>,
-    pub(crate) held: HashMap<u64, Held>,
+    pub(crate) held: Window<Held>,
     pub(crate) aside: BTreeMap<u64, Aside>,
     /// Parking them was begun and not heard to have succeeded: these notes of them may be aside.
     maybe_aside: BTreeMap<u64, Vec<u64>>,
@@ -125,7 +127,7 @@ impl Partition {
             caught_up: false,
             buffer: VecDeque::new(),
             again,
-            held: HashMap::new(),
+            held: Window::new(),
             aside: asides,
             maybe_aside: BTreeMap::new(),
             notes: BTreeMap::new(),
@@ -160,7 +162,9 @@ impl Partition {
         self.fetched = offset + 1;
         let record = record?;
         let size = record.size;
-        self.buffer.push_back((offset, record));
+        // While it is in this thread's cache: who takes it has nothing to count.
+        let envelope = record.envelope.clone();
+        self.buffer.push_back((offset, record, envelope));
         Some(size)
     }
 
@@ -171,7 +175,7 @@ impl Partition {
 
     /// What waits to be handed over.
     pub(crate) fn buffered(&self) -> impl Iterator<Item = &Record> {
-        self.buffer.iter().map(|(_, record)| record)
+        self.buffer.iter().map(|(_, record, _)| record)
     }
 
     pub(crate) fn has_next(&self) -> bool {
@@ -191,16 +195,22 @@ impl Partition {
             return None;
         }
         let again = self.next_again();
-        let first = self.buffer.front().map(|(offset, _)| *offset);
+        let first = self.buffer.front().map(|(offset, ..)| *offset);
         let from_buffer = match (again, first) {
             (None, None) => return None,
             (Some(again), Some(first)) => first < again,
             (again, _) => again.is_none(),
         };
-        let (offset, record) = if from_buffer { self.buffer.pop_front() } else { self.again.pop_first() }?;
+        let (offset, record, envelope) = if from_buffer {
+            self.buffer.pop_front()?
+        } else {
+            let (offset, record) = self.again.pop_first()?;
+            let envelope = record.envelope.clone();
+            (offset, record, envelope)
+        };
         let deferred = self.progress.deferred.get(&offset);
         let delivery = Delivery {
-            envelope: record.envelope.clone(),
+            envelope,
             tag: self.tag(offset),
             attempt: deferred.map_or(1, |deferred| deferred.attempts.saturating_add(1)),
             not_before: deferred.map(|deferred| deferred.not_before),
@@ -214,15 +224,24 @@ impl Partition {
         Some((delivery, from_buffer.then_some(size)))
     }
 
-    /// Whether a tag speaks of something in somebody's hands.
+    /// Whether a tag is of this incarnation, and may be settled.
+    pub(crate) fn knows(&self, tag: DeliveryTag) -> bool {
+        self.incarnation == tag.incarnation && self.phase != Phase::Fenced
+    }
+
+    /// What a tag speaks of, if that is in somebody's hands.
     pub(crate) fn holds(&self, tag: DeliveryTag) -> Option<&Held> {
-        let ours = self.incarnation == tag.incarnation && self.phase != Phase::Fenced;
-        self.held.get(&place(tag.position).1).filter(|_| ours)
+        self.held.get(place(tag.position).1).filter(|_| self.knows(tag))
+    }
+
+    /// Whether there is, or may be, anything aside.
+    pub(crate) fn has_aside(&self) -> bool {
+        !self.aside.is_empty() || !self.maybe_aside.is_empty()
     }
 
     /// Handled.
     pub(crate) fn ack(&mut self, offset: u64) -> Option<Held> {
-        let held = self.held.remove(&offset)?;
+        let held = self.held.remove(offset)?;
         self.progress.settled.done(offset);
         self.progress.deferred.remove(&offset);
         self.aside.remove(&offset);
@@ -233,7 +252,7 @@ impl Partition {
 
     /// A record that says that it is parked is on its way aside; answers whether it is in somebody's hands.
     pub(crate) fn begin_parking(&mut self, offset: u64, order: u64) -> bool {
-        let Some(held) = self.held.get_mut(&offset) else { return false };
+        let Some(held) = self.held.get_mut(offset) else { return false };
         held.aside = true;
         self.maybe_aside.entry(offset).or_default().push(order);
         true
@@ -264,7 +283,7 @@ impl Partition {
 
     /// Given back.
     pub(crate) fn give_back(&mut self, offset: u64, record: Record) -> Option<Held> {
-        let held = self.held.remove(&offset)?;
+        let held = self.held.remove(offset)?;
         self.again.insert(offset, record);
         Some(held)
     }
@@ -313,7 +332,7 @@ impl Partition {
     /// How many were not handed over, when the log ends at `end`.
     pub(crate) fn backlog(&self, end: u64) -> u64 {
         let settled = &self.progress.settled;
-        let in_hands = self.held.keys().filter(|offset| !settled.is_done(**offset)).count() as u64;
+        let in_hands = self.held.iter().filter(|(offset, _)| !settled.is_done(*offset)).count() as u64;
         let back = self.again.keys().filter(|offset| settled.is_done(**offset)).count() as u64;
         let open = end.max(self.fetched).saturating_sub(settled.low()).saturating_sub(settled.done_beyond());
         open.saturating_sub(in_hands) + back

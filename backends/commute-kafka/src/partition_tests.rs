@@ -88,7 +88,7 @@ fn what_is_given_back_goes_first_in_its_place() {
     let taken = take(&mut partition);
     fetch(&mut partition, 4..6);
     for offset in [2, 0] {
-        let record = partition.held[&offset].record.clone().expect("it was kept");
+        let record = partition.held.get(offset).unwrap().record.clone().expect("it was kept");
         assert!(partition.give_back(offset, record).is_some_and(|held| held.counted));
     }
     assert!(partition.holds(taken[2].tag).is_none() && partition.holds(taken[1].tag).is_some());
@@ -145,7 +145,7 @@ fn what_may_be_aside_is_remembered_until_it_is_settled_however_often_it_is_given
     for _ in 0..2 {
         partition.give_back(0, record(0));
         take(&mut partition);
-        assert!(partition.held[&0].aside && !partition.held[&1].aside);
+        assert!(partition.held.get(0).unwrap().aside && !partition.held.get(1).unwrap().aside);
     }
     assert!(partition.ack(0).is_some_and(|held| held.aside));
     assert!(partition.maybe_aside.is_empty());

@@ -15,7 +15,7 @@ pub(crate) fn kept(state: &State, tags: &[DeliveryTag]) -> Vec<Option<Record>> {
     let kept = tags.iter().map(|tag| {
         let (number, offset) = place(tag.position);
         let partition = state.partitions.get(&number).filter(|p| p.incarnation == tag.incarnation)?;
-        let held = partition.held.get(&offset).and_then(|held| held.record.as_ref());
+        let held = partition.held.get(offset).and_then(|held| held.record.as_ref());
         held.or_else(|| partition.aside.get(&offset)?.record.as_ref()).cloned()
     });
     kept.collect()

@@ -14,7 +14,7 @@ use hashbrown::HashSet;
 
 use crate::aside::{Shelf, short};
 use crate::library::Library;
-use crate::partition::{Aside, Phase, place};
+use crate::partition::{Aside, Partition, Phase, place};
 use crate::progress::Deferred;
 use crate::publisher::{Answer, Item, Reply};
 use crate::rereading::records;
@@ -131,20 +131,22 @@ fn acknowledge(shared: &Shared, settlements: &[Settlement]) -> Option<Vec<(u32, 
     let mut released = Vec::with_capacity(settlements.len());
     let mut state = shared.state();
     let aside = |tag| state.held(tag).is_some_and(|held| held.aside);
-    if settlements.iter().any(|settlement| aside(settlement.tag())) {
+    let has_aside = state.partitions.values().any(Partition::has_aside);
+    if has_aside && settlements.iter().any(|settlement| aside(settlement.tag())) {
         return None;
     }
     let mut needs: Vec<(u32, u64)> = Vec::new();
     for tag in settlements.iter().map(Settlement::tag) {
-        let Some(partition) = state.holder(tag) else { continue };
-        let held = partition.ack(place(tag.position).1);
+        let (number, offset) = place(tag.position);
+        let Some(partition) = state.partitions.get_mut(&number).filter(|known| known.knows(tag)) else { continue };
+        let Some(held) = partition.ack(offset) else { continue };
         let now = (partition.incarnation, partition.version);
         match needs.iter_mut().find(|known| known.0 == now.0) {
             Some(known) => *known = now,
             None => needs.push(now),
         }
-        held.iter().for_each(|held| state.release(held));
-        released.extend(held);
+        state.release(&held);
+        released.push(held);
     }
     Some(needs)
 }
@@ -261,7 +263,7 @@ fn say_settled(shared: &Shared, steps: &[Step]) -> Result<()> {
         let tag = step.settlement.tag();
         let (partition, offset) = place(tag.position);
         let Some(known) = state.planned(tag) else { continue };
-        if known.held.get(&offset).is_some_and(|held| held.aside) {
+        if known.held.get(offset).is_some_and(|held| held.aside) {
             last = last.max(partition);
             let shelf = Shelf { topic: shared.aside.clone(), partition };
             notes.extend(known.noted(offset).into_iter().map(|noted| shelf.over(offset, noted)));

@@ -212,17 +212,11 @@ impl State {
         self.partitions.get(&place(tag.position).0)?.holds(tag)
     }
 
-    /// The partition of a tag, if the tag speaks of something in somebody's hands.
-    pub(crate) fn holder(&mut self, tag: DeliveryTag) -> Option<&mut Partition> {
-        let (number, _) = place(tag.position);
-        self.partitions.get_mut(&number).filter(|partition| partition.holds(tag).is_some())
-    }
-
     /// The partition of a tag that spoke of something in somebody's hands when its settlement was begun.
     pub(crate) fn planned(&mut self, tag: DeliveryTag) -> Option<&mut Partition> {
         let (number, offset) = place(tag.position);
         let partition = self.partitions.get_mut(&number)?;
-        (partition.incarnation == tag.incarnation && partition.held.contains_key(&offset)).then_some(partition)
+        (partition.incarnation == tag.incarnation && partition.held.get(offset).is_some()).then_some(partition)
     }
 
     /// Keeps a record in memory if there is room.
@@ -310,7 +304,7 @@ impl State {
     pub(crate) fn remove(&mut self, number: i32) -> Option<Partition> {
         self.stop(number, Phase::Fenced);
         let partition = self.partitions.remove(&number)?;
-        partition.held.values().for_each(|held| self.release(held));
+        partition.held.iter().for_each(|(_, held)| self.release(held));
         let aside = partition.aside.values().filter(|aside| !aside.back).filter_map(|aside| aside.record.as_ref());
         self.kept = self.kept.saturating_sub(aside.map(|record| record.size).sum());
         Some(partition)

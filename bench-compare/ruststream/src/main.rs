@@ -41,7 +41,9 @@ impl Handle<Posted> for Nothing {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [servers, topic, events, workers, headers] = &arguments[..] else { return Err("five arguments are needed".into()) };
+    let [servers, topic, events, workers, headers] = &arguments[..] else {
+        return Err("five arguments are needed".into());
+    };
     EXPECTED.store(events.parse()?, Ordering::Relaxed);
     let workers: usize = workers.parse()?;
     let nothing = Nothing { headers: headers == "headers" };
@@ -51,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start(StartOffset::Earliest)
         .lane_key(LaneKey::RecordKey)
         // The settings of the other sides.
-        .config("fetch.queue.backoff.ms", "20")
+        .config("fetch.queue.backoff.ms", "10")
         .config("queued.min.messages", "10000")
         .config("queued.max.messages.kbytes", "16384");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
