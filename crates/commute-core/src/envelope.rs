@@ -132,8 +132,8 @@ impl fmt::Debug for Name {
 impl Extensions {
     /// The value of an extension.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let n = self.place(name).ok()?;
-        Some(self.0[n].1.as_str())
+        // Not by halves: most names differ in their lengths, and there are few.
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// Sets an extension.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use commute_core::{Code, Committed, Context, HandlerError, Outgoing, Settlement, Transact, Unit, UnitError};
+use commute_core::{
+    Code, Committed, Context, HandlerError, Outgoing, Settlement, Timestamp, Transact, Unit, UnitError,
+};
 use tokio::time::Instant;
 
 use crate::counters::Counters;
@@ -20,21 +22,24 @@ pub(crate) const LOST_DELAY: Duration = Duration::from_millis(100);
 /// A success, as it is counted.
 pub(crate) struct Success {
     subscription: usize,
-    /// Since the event was published.
-    latency: Duration,
+    published: Timestamp,
+    ended: Instant,
     took: Duration,
 }
 
 impl Success {
-    pub(crate) fn of(engine: &Engine, job: &Job, took: Duration) -> Self {
-        Success { subscription: job.subscription, latency: engine.clock.now().since(job.published), took }
+    pub(crate) fn of(job: &Job, ended: Instant, took: Duration) -> Self {
+        Success { subscription: job.subscription, published: job.published, ended, took }
     }
 }
 
 /// Counts successes. Those that follow each other in one subscription together: every worker counts in the same place.
 pub(crate) fn succeeded(engine: &Engine, successes: &[Success]) {
+    // One look at the wall clock for all of them.
+    let (now, instant) = (engine.clock.now(), Instant::now());
+    let latency = |success: &Success| now.since(success.published).saturating_sub(instant - success.ended);
     for run in successes.chunk_by(|one, next| one.subscription == next.subscription) {
-        let times = run.iter().map(|success| (success.latency, success.took));
+        let times = run.iter().map(|success| (latency(success), success.took));
         engine.subscriptions[run[0].subscription].counters.handled_after(times);
     }
     let took: Duration = successes.iter().map(|success| success.took).sum();
@@ -74,9 +79,10 @@ fn concluded(
     let counters = &engine.subscriptions[job.subscription].counters;
     match result {
         Ok(committed) => {
-            let took = started.elapsed();
+            let ended = Instant::now();
+            let took = ended - started;
             match committed {
-                Committed::Fresh => succeeded(engine, &[Success::of(engine, &job, took)]),
+                Committed::Fresh => succeeded(engine, &[Success::of(&job, ended, took)]),
                 Committed::Duplicate => {
                     Counters::add(&counters.duplicates);
                     counters.attempted(took);

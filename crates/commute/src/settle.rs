@@ -64,12 +64,7 @@ impl Answers {
 }
 
 fn runs(batch: Vec<(usize, Settlement)>) -> Vec<(usize, Vec<Settlement>)> {
-    let mut runs: Vec<(usize, Vec<Settlement>)> = Vec::new();
-    for (n, settlement) in batch {
-        match runs.last_mut() {
-            Some((last, run)) if *last == n => run.push(settlement),
-            _ => runs.push((n, vec![settlement])),
-        }
-    }
-    runs
+    let lengths: Vec<_> = batch.chunk_by(|one, next| one.0 == next.0).map(|run| (run[0].0, run.len())).collect();
+    let mut rest = batch.into_iter().map(|(_, settlement)| settlement);
+    lengths.into_iter().map(|(n, length)| (n, rest.by_ref().take(length).collect())).collect()
 }

@@ -51,7 +51,12 @@ impl SettleQueue {
         loop {
             // Taken first: what it tells of was handed over before it.
             let told = std::mem::take(&mut *lock(&self.told));
-            let batch = std::mem::take(&mut *lock(&self.waiting));
+            let batch = {
+                let mut waiting = lock(&self.waiting);
+                // What comes next is probably about as much.
+                let room = Vec::with_capacity(waiting.len());
+                std::mem::replace(&mut *waiting, room)
+            };
             if !batch.is_empty() || !told.is_empty() {
                 return (batch, told);
             }

@@ -195,7 +195,7 @@ fn conclude(
     match emitted {
         Ok(publish) => {
             let subscription = &engine.subscriptions[job.subscription];
-            over.successes.push(Success::of(engine, &job, took));
+            over.successes.push(Success::of(&job, started + took, took));
             subscription.planned.handlers[job.handler].budget.deposit();
             let mark = engine.broker.capabilities().inbox_retention.is_some();
             over.push(&job, took, Settlement::Ack { tag: job.tag, publish, mark });
