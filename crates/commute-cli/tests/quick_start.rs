@@ -195,10 +195,10 @@ fn the_other_pages_do_what_they_show() {
             let blocks = blocks(&fs::read_to_string(root().join(&page)).unwrap());
             for block in &blocks {
                 let is_script = ["sh", "bash", "shell", "console"].iter().any(|name| block.language.starts_with(name));
-                let is_marked = ["sh", "sh,no-run"].contains(&block.language.as_str());
+                let is_marked = ["sh", "sh,not-run"].contains(&block.language.as_str());
                 assert!(
                     !is_script || is_marked,
-                    "{page}:{}: say sh, or sh,no-run for what cannot run here",
+                    "{page}:{}: say sh, or sh,not-run for what cannot run here",
                     block.line
                 );
             }
