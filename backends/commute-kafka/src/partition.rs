@@ -162,7 +162,7 @@ impl Partition {
         self.fetched = offset + 1;
         let record = record?;
         let size = record.size;
-        // While it is in this thread's cache: who takes it has nothing to count.
+        // While it is in this thread's cache; who takes it must not wait for it.
         let envelope = record.envelope.clone();
         self.buffer.push_back((offset, record, envelope));
         Some(size)

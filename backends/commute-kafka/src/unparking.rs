@@ -39,7 +39,8 @@ pub(crate) fn unpark(shared: &Shared, library: &Library, tags: Vec<DeliveryTag>)
         }
     }
     let mut back = Vec::with_capacity(tags.len());
-    for (tag, record) in tags.iter().zip(records) {
+    // The last first: they stand before what is in somebody's hands now, and each would move those that were put before it.
+    for (tag, record) in tags.iter().zip(records).rev() {
         let (number, offset) = place(tag.position);
         if let Some(partition) = state.partitions.get_mut(&number) {
             // It was counted when it was parked, if there was room for it.
@@ -47,6 +48,7 @@ pub(crate) fn unpark(shared: &Shared, library: &Library, tags: Vec<DeliveryTag>)
             back.extend(partition.unpark(offset, &record, kept));
         }
     }
+    back.reverse();
     Ok(back)
 }
 

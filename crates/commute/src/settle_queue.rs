@@ -60,6 +60,8 @@ impl SettleQueue {
             if !batch.is_empty() || !told.is_empty() {
                 return (batch, told);
             }
+            // Room for a burst is not kept while nothing comes.
+            drop(batch);
             self.wake.notified().await;
         }
     }
