@@ -129,7 +129,6 @@ fn is_ready(kind: Kind) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use tempfile::TempDir;
@@ -147,8 +146,11 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let program = folder.path().join("docker");
             let text = format!("#!/bin/sh\necho \"$*\" >> '{}/asked'\n{script}\n", folder.path().display());
-            fs::write(&program, text).expect("a script");
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
+            // By a process of its own: what this one has open for writing, a child that another test starts just now has open,
+            // too, and a script that somebody has open for writing cannot be run.
+            let write = r#"printf %s "$1" > "$0" && chmod 755 "$0""#;
+            let written = Command::new("sh").args(["-c", write]).arg(&program).arg(text).status();
+            assert!(written.expect("a shell").success());
             // A machine may be so busy that starting a shell takes a second.
             let patience = (Duration::from_secs(20), Duration::from_millis(50));
             let docker = Docker { program: program.into(), patience, is_ready: |_| true };
